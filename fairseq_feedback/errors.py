@@ -1,0 +1,33 @@
+"""Mistakes of a user, told in one sentence instead of a stack trace."""
+
+import sys
+
+
+class FeedbackError(ValueError):
+    """Something that the user can mend; the message names the flag or file and the mend."""
+
+
+def find(error):
+    """The FeedbackError that an exception is or came from (the host wraps some in messages that say less)."""
+    while error is not None:
+        if isinstance(error, FeedbackError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def install_hook():
+    """Let a program that ends by a FeedbackError print that sentence alone; other errors are untouched."""
+    if getattr(sys.excepthook, "prints_feedback_errors", False):
+        return
+    previous = sys.excepthook
+
+    def hook(kind, error, trace):
+        mistake = find(error)
+        if mistake is None:
+            previous(kind, error, trace)
+        else:
+            print(f"error: {mistake}", file=sys.stderr)
+
+    hook.prints_feedback_errors = True
+    sys.excepthook = hook

@@ -1,0 +1,13 @@
+"""Tensors in, tensors out: the mathematics of the feedback decoder, without nn.Module and without fairseq.
+
+Shapes, in every file of this package and of its callers:
+
+    T  target steps            L  decoder layers
+    S  source length           H  attention heads
+    B  rows                    D  = C / H, width of a head
+       (sentences x beams)     F  feed-forward width
+    C  embedding width         G  sets of memory keys: 1 shared by all layers, or L
+    M  memory slots            N  memory slots before the first step
+
+README.md in this folder has the equations that the code cites.
+"""

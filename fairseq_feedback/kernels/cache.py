@@ -1,0 +1,141 @@
+"""Keys and values of the memory while decoding: allocated ahead, written in place, moved only as far as filled.
+
+A cache is the dictionary that fairseq keeps as incremental state:
+
+    keys, values   (G, B, H, capacity, D)
+    progress       two numbers on the CPU: steps done, and slots forgotten from the front of the buffers
+    left_pad       (B) or None
+    cross_*        the encoder's part, see CrossMemory; cross_padding may be None
+"""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from .reference import first_visible
+from .weights import CrossMemory, Settings
+
+FIRST_CAPACITY = 32
+
+Cache = Dict[str, Optional[Tensor]]
+
+
+def start(
+    keys: Tensor,  # (G, B, H, N, D) of the slots before the first step
+    values: Tensor,
+    left_pad: Optional[Tensor],
+    cross: Optional[CrossMemory],
+) -> Cache:
+    cache: Cache = {
+        "keys": _enlarged(keys, keys.size(3), FIRST_CAPACITY),
+        "values": _enlarged(values, keys.size(3), FIRST_CAPACITY),
+        "progress": torch.zeros(2, dtype=torch.long),
+        "left_pad": left_pad,
+    }
+    if cross is not None:
+        cache["cross_keys"] = cross.keys
+        cache["cross_values"] = cross.values
+        cache["cross_padding"] = cross.padding
+    return cache
+
+
+def steps_done(cache: Cache) -> int:
+    return int(_get(cache, "progress")[0])
+
+
+def cross_memory(cache: Cache) -> Optional[CrossMemory]:
+    if "cross_keys" not in cache:
+        return None
+    return CrossMemory(
+        _get(cache, "cross_keys"), _get(cache, "cross_values"), cache["cross_padding"]
+    )
+
+
+def visible(cache: Cache, settings: Settings) -> Tuple[Tensor, Tensor, int, int]:
+    """What the next step sees: keys and values (G, B, H, M, D), and the numbers of the first and the last + 1 slot."""
+    forgotten = int(_get(cache, "progress")[1])
+    last = settings.init_slots + steps_done(cache)
+    first = first_visible(last, settings.span)
+    return (
+        _get(cache, "keys")[:, :, :, first - forgotten : last - forgotten],
+        _get(cache, "values")[:, :, :, first - forgotten : last - forgotten],
+        first,
+        last,
+    )
+
+
+def append(cache: Cache, k: Tensor, v: Tensor, settings: Settings) -> None:
+    """Write the memory of the step just done. k, v: (G, B, H, 1, D)."""
+    progress = _get(cache, "progress")
+    end = settings.init_slots + int(progress[0]) - int(progress[1])
+    if end == _get(cache, "keys").size(3):
+        end = _make_room(cache, end, settings)
+    _get(cache, "keys")[:, :, :, end : end + 1] = k
+    _get(cache, "values")[:, :, :, end : end + 1] = v
+    progress[0] += 1
+
+
+def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
+    """Give every row the past of row order[i]; there may be fewer rows, or more, than before."""
+    progress = _get(cache, "progress")
+    filled = settings.init_slots + int(progress[0]) - int(progress[1])
+    rows = _get(cache, "keys").size(1)
+    for name in ["keys", "values"]:
+        buffer = _get(cache, name)
+        moved = buffer[:, :, :, :filled].index_select(1, order)
+        if order.size(0) > rows:
+            cache[name] = _enlarged(moved, filled, buffer.size(3))
+        else:
+            buffer = buffer[:, : order.size(0)]
+            buffer[:, :, :, :filled] = moved
+            cache[name] = buffer
+    left_pad = cache["left_pad"]
+    if left_pad is not None:
+        cache["left_pad"] = left_pad.index_select(0, order)
+    if "cross_keys" in cache:
+        _reorder_cross(cache, order, rows)
+
+
+def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
+    sentences = _get(cache, "cross_keys").size(1)
+    beams = rows // sentences
+    sentence = torch.div(order, beams, rounding_mode="floor")
+    if beams > 1 and order.size(0) % beams == 0:
+        groups = sentence.view(-1, beams)
+        if bool((groups == groups[:, :1]).all()):  # beams stay together: the usual case
+            sentence = groups[:, 0]
+    unchanged = torch.arange(sentences, device=order.device)
+    if sentence.size(0) == sentences and torch.equal(sentence, unchanged):
+        return
+    cache["cross_keys"] = _get(cache, "cross_keys").index_select(1, sentence)
+    cache["cross_values"] = _get(cache, "cross_values").index_select(1, sentence)
+    padding = cache["cross_padding"]
+    if padding is not None:
+        cache["cross_padding"] = padding.index_select(0, sentence)
+
+
+def _make_room(cache: Cache, end: int, settings: Settings) -> int:
+    """Forget what lies before the span if that is at least half of the buffer, else double the buffer."""
+    live = end - first_visible(end, settings.span)
+    progress = _get(cache, "progress")
+    capacity = end if 2 * live <= end else 2 * end
+    for name in ["keys", "values"]:
+        cache[name] = _enlarged(_get(cache, name)[:, :, :, end - live :], live, capacity)
+    progress[1] += end - live
+    return live
+
+
+def _enlarged(filled: Tensor, slots: int, capacity: int) -> Tensor:
+    """A buffer for at least `capacity` slots that begins with these."""
+    shape: List[int] = list(filled.shape)
+    shape[3] = max(capacity, slots)
+    buffer = filled.new_empty(shape)
+    buffer[:, :, :, :slots] = filled
+    return buffer
+
+
+def _get(cache: Cache, name: str) -> Tensor:
+    tensor = cache[name]
+    assert tensor is not None
+    return tensor

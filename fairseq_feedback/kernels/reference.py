@@ -1,0 +1,268 @@
+"""The readable step and loop: the oracle for every faster kernel, and the step that decoding runs.
+
+Shapes: see __init__.py. Equation numbers: see README.md.
+"""
+
+import math
+from typing import List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import dropout as dropout_choices
+from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+
+EPS = 1e-5  # of every layer norm, as in fairseq
+
+
+def run(
+    x: Tensor,  # (T, B, C) embedded input
+    memory: Tensor,  # (N, B, C) what stands before the first step: zeros, or carried from an earlier block
+    layers: List[LayerWeights],  # L
+    memory_weights: MemoryWeights,
+    cross: Optional[CrossMemory],
+    left_pad: Optional[Tensor],  # (B) padded steps at the start of each row
+    layer_kept: List[bool],  # L; False = dropped by LayerDrop
+    dropout: List[LayerDropout],  # L, or empty for no dropout
+    settings: Settings,
+    attn_layer: int = -1,  # layer whose cross-attention is returned, -1 = none
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """T steps -> outputs (T, B, C), memory (T, B, C), cross-attention (T, B, H, S)."""
+    mix = mix_weights(memory_weights, x)
+    keys, values = project_memory(memory, memory_weights, settings)
+    outputs: List[Tensor] = []
+    memories: List[Tensor] = []
+    attns: List[Tensor] = []
+    for t in range(x.size(0)):
+        slots = keys.size(3)
+        first = first_visible(slots, settings.span)
+        y, m, attn = step(
+            x[t],
+            keys[:, :, :, first:],
+            values[:, :, :, first:],
+            hidden_slots(left_pad, slots - settings.init_slots, first, slots),
+            layers,
+            mix,
+            cross,
+            layer_kept,
+            [dropout_choices.at_step(d, t, first, slots) for d in dropout],
+            settings,
+            attn_layer,
+        )
+        m = blank_padding(m, left_pad, slots - settings.init_slots)
+        k, v = project_memory(m.unsqueeze(0), memory_weights, settings)
+        keys = torch.cat([keys, k], dim=3)
+        values = torch.cat([values, v], dim=3)
+        outputs.append(y)
+        memories.append(m)
+        if attn is not None:
+            attns.append(attn)
+    return (
+        torch.stack(outputs),
+        torch.stack(memories),
+        torch.stack(attns) if len(attns) > 0 else None,
+    )
+
+
+def step(
+    x: Tensor,  # (B, C)
+    keys: Tensor,  # (G, B, H, M, D) of the visible memory
+    values: Tensor,  # (G, B, H, M, D)
+    hidden: Optional[Tensor],  # (B, M), True = not to be seen
+    layers: List[LayerWeights],
+    mix: Tensor,  # (L + 1), after the softmax
+    cross: Optional[CrossMemory],
+    layer_kept: List[bool],
+    dropout: List[LayerDropout],  # of this step
+    settings: Settings,
+    attn_layer: int = -1,
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """One step through all layers (1)-(4) -> output (B, C), memory (B, C), cross-attention (B, H, S)."""
+    shared = keys.size(0) == 1
+    wanted_attn: Optional[Tensor] = None
+    memory = x * mix[0]
+    for i, layer in enumerate(layers):
+        if layer_kept[i]:
+            keep = dropout[i] if len(dropout) > 0 else None
+            group = 0 if shared else i
+            x = attend_memory(x, keys[group], values[group], hidden, layer, keep, settings)
+            if cross is not None:
+                x, attn = attend_source(x, cross, i, layer, keep, settings)
+                if i == attn_layer:
+                    wanted_attn = attn
+            x = feed_forward(x, layer, keep, settings)
+        # A dropped layer is the identity: its weight in the mix then weighs that.
+        memory = memory + x * mix[i + 1]
+    return x, memory, wanted_attn
+
+
+def attend_memory(
+    x: Tensor,
+    key: Tensor,  # (B, H, M, D)
+    value: Tensor,
+    hidden: Optional[Tensor],
+    w: LayerWeights,
+    keep: Optional[LayerDropout],
+    s: Settings,
+) -> Tensor:
+    """The sublayer that replaces self-attention (1)."""
+    query = linear(norm(x, w.attn_norm) if s.pre_norm else x, w.query)
+    z, _ = attend(
+        query, key, value, hidden, keep.memory_attn if keep is not None else None, s.attention_dropout
+    )
+    z = linear(z, w.attn_out)
+    x = x + dropout_choices.apply(z, keep.attn_out if keep is not None else None, s.dropout)
+    return x if s.pre_norm else norm(x, w.attn_norm)
+
+
+def attend_source(
+    x: Tensor,
+    cross: CrossMemory,
+    index: int,
+    w: LayerWeights,
+    keep: Optional[LayerDropout],
+    s: Settings,
+) -> Tuple[Tensor, Tensor]:
+    """Cross-attention (2) -> x (B, C), weights (B, H, S)."""
+    cross_query, cross_out, cross_norm = w.cross_query, w.cross_out, w.cross_norm
+    assert cross_query is not None and cross_out is not None and cross_norm is not None
+    query = linear(norm(x, cross_norm) if s.pre_norm else x, cross_query)
+    z, attn = attend(
+        query,
+        cross.keys[index],
+        cross.values[index],
+        cross.padding,
+        keep.cross_attn if keep is not None else None,
+        s.attention_dropout,
+    )
+    z = linear(z, cross_out)
+    x = x + dropout_choices.apply(z, keep.cross_out if keep is not None else None, s.dropout)
+    return x if s.pre_norm else norm(x, cross_norm), attn
+
+
+def feed_forward(x: Tensor, w: LayerWeights, keep: Optional[LayerDropout], s: Settings) -> Tensor:
+    """The feed-forward sublayer (3)."""
+    z = activate(linear(norm(x, w.ffn_norm) if s.pre_norm else x, w.fc1), s.activation)
+    z = dropout_choices.apply(
+        z, keep.activation if keep is not None else None, s.activation_dropout
+    )
+    z = linear(z, w.fc2)
+    x = x + dropout_choices.apply(z, keep.ffn_out if keep is not None else None, s.dropout)
+    return x if s.pre_norm else norm(x, w.ffn_norm)
+
+
+def attend(
+    query: Tensor,  # (B, C)
+    key: Tensor,  # (R, H, M, D), B a multiple of R: every B / R rows share theirs
+    value: Tensor,  # (R, H, M, D)
+    hidden: Optional[Tensor],  # (R, M), True = not to be seen
+    keep: Optional[Tensor],  # (B, H, M) under dropout
+    p: float,
+) -> Tuple[Tensor, Tensor]:
+    """Attention of one step (5) -> (B, C), weights before dropout (B, H, M)."""
+    rows, heads, slots, width = key.shape
+    beams = query.size(0) // rows
+    q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
+    scores = torch.matmul(q, key.transpose(2, 3))  # (R, H, beams, M)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
+    weights = scores.softmax(dim=-1, dtype=_at_least_float32(scores)).type_as(scores)
+    used = weights
+    if keep is not None:
+        used = dropout_choices.apply(
+            weights, keep.view(rows, beams, heads, slots).transpose(1, 2), p
+        )
+    z = torch.matmul(used, value)  # (R, H, beams, D)
+    return (
+        z.transpose(1, 2).reshape(query.size(0), heads * width),
+        weights.transpose(1, 2).reshape(query.size(0), heads, slots),
+    )
+
+
+def project_memory(m: Tensor, w: MemoryWeights, s: Settings) -> Tuple[Tensor, Tensor]:
+    """Keys and values of memory vectors (6). m: (M, B, C) -> two of (G, B, H, M, D)."""
+    keys: List[Tensor] = []
+    values: List[Tensor] = []
+    for g in range(len(w.keys)):
+        normed = norm(m, w.norms[g]) if len(w.norms) > 0 else m
+        keys.append(split_heads(linear(normed, w.keys[g]), s.heads))
+        values.append(split_heads(linear(normed, w.values[g]), s.heads))
+    return torch.stack(keys), torch.stack(values)
+
+
+def project_source(
+    source: Tensor,  # (S, B, C of the encoder)
+    padding: Optional[Tensor],  # (B, S)
+    keys: List[Affine],  # L
+    values: List[Affine],  # L
+    heads: int,
+) -> CrossMemory:
+    """Keys and values of the encoder's output, once for all steps."""
+    return CrossMemory(
+        torch.stack([split_heads(linear(source, w), heads) for w in keys]),
+        torch.stack([split_heads(linear(source, w), heads) for w in values]),
+        padding,
+    )
+
+
+def mix_weights(w: MemoryWeights, like: Tensor) -> Tensor:
+    """softmax(w) of (4), in at least float32."""
+    return w.mix.softmax(dim=0, dtype=_at_least_float32(w.mix)).to(like.dtype)
+
+
+def first_visible(slots: int, span: int) -> int:
+    """Of that many memory slots, the first that the next step sees."""
+    return max(0, slots - span) if span > 0 else 0
+
+
+def hidden_slots(left_pad: Optional[Tensor], t: int, first: int, last: int) -> Optional[Tensor]:
+    """Which of the slots first..last-1 the padding at a row's start hides at step t: (B, last - first).
+
+    A row with p padded steps must see what it would see alone: the zero slots, then its own memory. Padded
+    steps leave zero vectors (`blank_padding`), so slots p .. p + init_slots - 1 are those zero slots, and what
+    stands before them is hidden. While t < p, slot t stays visible, so that no softmax is empty.
+    """
+    if left_pad is None:
+        return None
+    slot = torch.arange(first, last, device=left_pad.device)
+    return slot[None, :] < left_pad.clamp(max=t)[:, None]
+
+
+def blank_padding(m: Tensor, left_pad: Optional[Tensor], t: int) -> Tensor:
+    """Memory of step t, (B, C), zero in rows where that step is padding."""
+    if left_pad is None:
+        return m
+    return m.masked_fill((left_pad > t)[:, None], 0.0)
+
+
+def linear(x: Tensor, w: Affine) -> Tensor:
+    return F.linear(x, w.weight, w.bias)
+
+
+def norm(x: Tensor, w: Affine) -> Tensor:
+    return F.layer_norm(x, w.weight.shape, w.weight, w.bias, EPS)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(M, B, C) -> (B, H, M, D)."""
+    return x.view(x.size(0), x.size(1), heads, -1).permute(1, 2, 0, 3)
+
+
+def activate(x: Tensor, name: str) -> Tensor:
+    """fairseq's --activation-fn, by name."""
+    if name == "relu":
+        return F.relu(x)
+    if name == "gelu":
+        return F.gelu(x.to(_at_least_float32(x))).type_as(x)
+    if name == "gelu_accurate" or name == "gelu_fast":
+        return F.gelu(x, approximate="tanh")
+    if name == "tanh":
+        return torch.tanh(x)
+    if name == "linear":
+        return x
+    raise ValueError("unknown activation function: " + name)
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

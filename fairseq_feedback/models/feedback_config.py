@@ -1,0 +1,183 @@
+"""Options of the feedback models, with the names that fairseq's transformer has for the same things."""
+
+from argparse import Namespace
+from dataclasses import dataclass, field, fields
+from typing import List, Optional
+
+from fairseq import utils
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models.transformer import TransformerConfig
+from fairseq.models.transformer.transformer_config import (
+    DEFAULT_MAX_SOURCE_POSITIONS,
+    DEFAULT_MAX_TARGET_POSITIONS,
+    DEFAULT_MIN_PARAMS_TO_WRAP,
+)
+from omegaconf import OmegaConf
+
+from fairseq_feedback.errors import FeedbackError
+
+def _option(default, help):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class FeedbackTransformerConfig(FairseqDataclass):
+    # None = as the architecture says, see ARCHITECTURES in feedback_transformer.py.
+    encoder_embed_dim: Optional[int] = _option(None, "encoder embedding dimension")
+    encoder_ffn_embed_dim: Optional[int] = _option(None, "encoder embedding dimension for FFN")
+    encoder_layers: Optional[int] = _option(None, "num encoder layers")
+    encoder_attention_heads: Optional[int] = _option(None, "num encoder attention heads")
+    encoder_layerdrop: Optional[float] = _option(None, "LayerDrop probability for the encoder")
+    decoder_embed_dim: Optional[int] = _option(
+        None, "decoder embedding dimension (default: the encoder's)"
+    )
+    decoder_ffn_embed_dim: Optional[int] = _option(
+        None, "decoder embedding dimension for FFN (default: the encoder's)"
+    )
+    decoder_layers: Optional[int] = _option(None, "num decoder layers")
+    decoder_attention_heads: Optional[int] = _option(None, "num decoder attention heads")
+    decoder_layerdrop: Optional[float] = _option(
+        None, "LayerDrop probability for the decoder; a dropped layer is the identity"
+    )
+    decoder_input_dim: Optional[int] = _option(
+        None, "decoder input dimension (default: --decoder-embed-dim)"
+    )
+    decoder_output_dim: Optional[int] = _option(
+        None,
+        "decoder output dimension, an extra linear layer if different (default: --decoder-embed-dim)",
+    )
+    dropout: Optional[float] = _option(None, "dropout probability")
+    attention_dropout: Optional[float] = _option(
+        None, "dropout probability for attention weights"
+    )
+    activation_dropout: float = field(
+        default=0.0,
+        metadata={"help": "dropout probability after activation in FFN", "alias": "--relu-dropout"},
+    )
+
+    memory_span: int = _option(
+        0, "how many past steps the feedback memory attention of a step sees; 0 = all"
+    )
+    unshared_memory_kv: bool = _option(
+        False,
+        "give every decoder layer its own keys and values of the memory (default: one pair for all layers)",
+    )
+
+    activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _option(
+        "relu", "activation function to use"
+    )
+    encoder_normalize_before: bool = _option(False, "apply layernorm before each encoder block")
+    decoder_normalize_before: bool = _option(False, "apply layernorm before each decoder block")
+    no_decoder_final_norm: bool = _option(
+        False, "don't add an extra layernorm after the last decoder block"
+    )
+    layernorm_embedding: bool = _option(False, "add layernorm to embedding")
+    no_scale_embedding: bool = _option(False, "don't scale embeddings by sqrt(embed_dim)")
+    no_cross_attention: bool = _option(False, "do not perform cross-attention")
+    encoder_learned_pos: bool = _option(
+        False, "use learned positional embeddings in the encoder"
+    )
+    decoder_learned_pos: bool = _option(
+        False, "use learned positional embeddings in the decoder"
+    )
+    no_token_positional_embeddings: bool = _option(False, "disable positional embeddings")
+    max_source_positions: int = _option(
+        DEFAULT_MAX_SOURCE_POSITIONS, "maximum input length supported by the encoder"
+    )
+    max_target_positions: int = _option(
+        DEFAULT_MAX_TARGET_POSITIONS, "maximum output length supported by the decoder"
+    )
+    share_decoder_input_output_embed: bool = _option(
+        False, "share decoder input and output embeddings"
+    )
+    share_all_embeddings: bool = _option(
+        False,
+        "share encoder, decoder and output embeddings (requires shared dictionary and embed dim)",
+    )
+    merge_src_tgt_embed: bool = _option(
+        False, "merge the source and target embedding tables into one"
+    )
+    encoder_embed_path: Optional[str] = _option(None, "path to pre-trained encoder embedding")
+    decoder_embed_path: Optional[str] = _option(None, "path to pre-trained decoder embedding")
+    adaptive_softmax_cutoff: Optional[List[int]] = _option(
+        None, "list of adaptive softmax cutoff points, for the adaptive_loss criterion"
+    )
+    adaptive_softmax_dropout: float = _option(
+        0.0, "adaptive softmax dropout for the tail projections"
+    )
+    adaptive_softmax_factor: float = _option(4, "adaptive softmax factor")
+    encoder_layers_to_keep: Optional[str] = _option(
+        None, "which encoder layers to keep when pruning, a comma-separated list"
+    )
+    decoder_layers_to_keep: Optional[str] = _option(
+        None, "which decoder layers to keep when pruning, a comma-separated list"
+    )
+    checkpoint_activations: bool = _option(
+        False,
+        "keep few activations and recompute the rest in backward: the encoder's by layer, "
+        "the decoder's by segments of time",
+    )
+    encoder_xformers_att_config: Optional[str] = _option(
+        None, "config for xFormers attention in the encoder"
+    )
+    min_params_to_wrap: int = _option(
+        DEFAULT_MIN_PARAMS_TO_WRAP,
+        "minimum number of params for a layer to be wrapped with FSDP()",
+    )
+    export: bool = _option(False, "make the layernorm exportable with torchscript")
+
+
+def from_any(cfg) -> FeedbackTransformerConfig:
+    """The options out of whatever the host hands over: hydra's config, an argparse namespace, or ours."""
+    if OmegaConf.is_config(cfg):
+        cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    elif not isinstance(cfg, dict):
+        cfg = vars(cfg)
+    known = {f.name for f in fields(FeedbackTransformerConfig)}
+    return FeedbackTransformerConfig(**{k: v for k, v in cfg.items() if k in known})
+
+
+def to_transformer_config(config: FeedbackTransformerConfig) -> TransformerConfig:
+    """The nested configuration that the host's encoder and decoder take, with our own options on top."""
+    return TransformerConfig.from_namespace(Namespace(**vars(config)))
+
+
+def check(config: FeedbackTransformerConfig) -> None:
+    """Refuse values that cannot work, naming the flag."""
+
+    def require(name, ok, wanted):
+        if not ok:
+            raise FeedbackError(f"{flag(name)} {getattr(config, name)}: give {wanted}")
+
+    for side in ("encoder", "decoder"):
+        dim = getattr(config, f"{side}_embed_dim")
+        heads = getattr(config, f"{side}_attention_heads")
+        layers = getattr(config, f"{side}_layers")
+        require(f"{side}_embed_dim", dim >= 1, "a positive width")
+        require(f"{side}_layers", layers >= 1, "at least one layer")
+        require(
+            f"{side}_attention_heads",
+            heads >= 1 and dim % heads == 0,
+            f"a divisor of {flag(side + '_embed_dim')} {dim}",
+        )
+        keep = getattr(config, f"{side}_layers_to_keep")
+        numbers = [n.strip() for n in keep.split(",")] if keep else []
+        require(
+            f"{side}_layers_to_keep",
+            all(n.isdigit() and int(n) < layers for n in numbers),
+            f"a comma-separated list of layers from 0 to {layers - 1}",
+        )
+    require("memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
+    for name in (
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "encoder_layerdrop",
+        "decoder_layerdrop",
+    ):
+        value = getattr(config, name)
+        require(name, 0 <= value < 1, "a probability, at least 0 and below 1")
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

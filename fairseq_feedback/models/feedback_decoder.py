@@ -1,0 +1,416 @@
+"""The decoder with feedback memory, shared by the encoder-decoder model and the language model."""
+
+import logging
+import math
+from typing import Dict, List, Optional, Tuple
+
+import torch
+import torch.nn as nn
+from fairseq.models.transformer import TransformerDecoderBase
+from fairseq.modules import FairseqDropout
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fairseq_feedback.kernels import cache, dropout, reference
+from fairseq_feedback.kernels.weights import (
+    Affine,
+    CrossMemory,
+    LayerDropout,
+    LayerWeights,
+    MemoryWeights,
+    Settings,
+)
+from fairseq_feedback.models import warm_start
+from fairseq_feedback.modules.feedback_decoder_layer import FeedbackDecoderLayer
+from fairseq_feedback.modules.feedback_memory import FeedbackMemory
+
+logger = logging.getLogger(__name__)
+
+
+class FeedbackDecoder(TransformerDecoderBase):
+    """fairseq's transformer decoder, except that all layers attend to one memory of past steps.
+
+    The embedding, the output layer and the incremental-decoding interface are the host's. What happens in between
+    is kernels/reference.py, one step at a time, with teacher forcing as in decoding.
+    """
+
+    def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None):
+        super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
+        # The host drops layers of a LayerDropModuleList by skipping them; here a dropped layer keeps its place.
+        self.layers = nn.ModuleList([self.layers[i] for i in range(self.num_layers)])
+        self.memory = FeedbackMemory(
+            self.num_layers,
+            self.embed_dim,
+            shared_kv=not cfg.unshared_memory_kv,
+            pre_norm=cfg.decoder.normalize_before,
+        )
+        name = FeedbackDecoderLayer.__name__
+        self.layer_dropout = FairseqDropout(cfg.dropout, module_name=name)
+        self.attention_dropout = FairseqDropout(cfg.attention_dropout, module_name=name)
+        self.activation_dropout = FairseqDropout(
+            cfg.activation_dropout or cfg.relu_dropout or 0.0, module_name=name
+        )
+        self.ffn_width = cfg.decoder.ffn_embed_dim
+        self.heads = cfg.decoder.attention_heads
+        self.pre_norm = cfg.decoder.normalize_before
+        self.activation = str(cfg.activation_fn)
+        self.layers_to_keep = cfg.decoder.layers_to_keep
+        self.memory_span = cfg.memory_span
+        self.memory_init_slots = 1
+        self.checkpoint_activations = cfg.checkpoint_activations
+        self.beam_size = 1
+        self.need_attn = True
+
+    def build_decoder_layer(self, cfg, no_encoder_attn=False):
+        return FeedbackDecoderLayer(cfg, no_encoder_attn)
+
+    def extract_features(
+        self,
+        prev_output_tokens,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]] = None,
+        full_context_alignment: bool = False,
+        alignment_layer: Optional[int] = None,
+        alignment_heads: Optional[int] = None,
+    ):
+        """
+        Features (B, T, C) of all tokens, or under incremental decoding of those not seen before.
+
+        The dictionary returned with them holds `attn`, the cross-attention (B, T, S) of `alignment_layer` (default:
+        the last) averaged over heads, or None in training and where nobody asked for it; and `memory`, the memory
+        vectors (T, B, C) of these steps.
+        """
+        if full_context_alignment:
+            raise NotImplementedError(
+                "full_context_alignment: a feedback decoder is sequential, no step can see a later one"
+            )
+        attn_layer = -1
+        if alignment_layer is not None:
+            attn_layer = alignment_layer
+        elif self.need_attn and not self.training:
+            attn_layer = self.num_layers - 1
+
+        if incremental_state is None:
+            x, memory, attn = self._run_sequence(prev_output_tokens, encoder_out, attn_layer)
+        else:
+            x, memory, attn = self._run_new_steps(
+                prev_output_tokens, encoder_out, incremental_state, attn_layer
+            )
+
+        if attn is not None:
+            if alignment_heads is not None:
+                attn = attn[:, :, :alignment_heads]
+            attn = attn.mean(dim=2).transpose(0, 1)  # B x T x S
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        x = x.transpose(0, 1)  # B x T x C
+        if self.project_out_dim is not None:
+            x = self.project_out_dim(x)
+        attns: List[Optional[Tensor]] = [attn]
+        memories: List[Optional[Tensor]] = [memory]
+        return x, {"attn": attns, "memory": memories}
+
+    def _run_sequence(
+        self, tokens, encoder_out: Optional[Dict[str, List[Tensor]]], attn_layer: int
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        """Teacher forcing: all steps -> outputs (T, B, C), memory (T, B, C), attention (T, B, H, S)."""
+        left_pad = self._left_padding(tokens)
+        x = self._embed(tokens, tokens.size(1), left_pad is not None, None)
+        cross = self._project_source(encoder_out, 1)
+        layers = self._layer_weights()
+        settings = self._settings()
+        slots = self.memory_init_slots + x.size(0)
+        choices = self._draw_dropout(x, slots, cross, settings)
+        kept = self._draw_layers()
+        start = self._initial_memory(x)
+        if self.checkpoint_activations and self.training and not torch.jit.is_scripting():
+            return self._run_in_segments(
+                x, start, layers, cross, left_pad, kept, choices, settings, attn_layer
+            )
+        return reference.run(
+            x,
+            start,
+            layers,
+            self._memory_weights(),
+            cross,
+            left_pad,
+            kept,
+            choices,
+            settings,
+            attn_layer,
+        )
+
+    def _run_new_steps(
+        self,
+        tokens,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        incremental_state: Dict[str, Dict[str, Optional[Tensor]]],
+        attn_layer: int,
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        """Decoding: the steps that the cache does not hold yet, usually one."""
+        settings = self._settings()
+        memory_weights = self._memory_weights()
+        state = self.get_incremental_state(incremental_state, "memory")
+        if state is None:
+            start = self._initial_memory_of(tokens.size(0), self.memory.layer_weights)
+            keys, values = reference.project_memory(start, memory_weights, settings)
+            state = cache.start(
+                keys,
+                values,
+                self._left_padding(tokens),
+                self._project_source(encoder_out, self.beam_size),
+            )
+            self.set_incremental_state(incremental_state, "memory", state)
+        left_pad = state["left_pad"]
+        cross = cache.cross_memory(state)
+        done = cache.steps_done(state)
+        new = tokens.size(1) - done
+        if new < 1:
+            raise ValueError(
+                "incremental_state already holds {} tokens, prev_output_tokens has {}: "
+                "pass all tokens so far, the new ones last".format(done, tokens.size(1))
+            )
+        x = self._embed(tokens, new, left_pad is not None, incremental_state)
+        layers = self._layer_weights()
+        mix = reference.mix_weights(memory_weights, x)
+        choices = self._draw_dropout(x, self.memory_init_slots + done + new, cross, settings)
+        kept = [True for _ in range(self.num_layers)]
+        outputs: List[Tensor] = []
+        memories: List[Tensor] = []
+        attns: List[Tensor] = []
+        for t in range(new):
+            keys, values, first, last = cache.visible(state, settings)
+            y, m, attn = reference.step(
+                x[t],
+                keys,
+                values,
+                reference.hidden_slots(left_pad, done + t, first, last),
+                layers,
+                mix,
+                cross,
+                kept,
+                [dropout.at_step(d, t, first, last) for d in choices],
+                settings,
+                attn_layer,
+            )
+            m = reference.blank_padding(m, left_pad, done + t)
+            k, v = reference.project_memory(m.unsqueeze(0), memory_weights, settings)
+            cache.append(state, k, v, settings)
+            outputs.append(y)
+            memories.append(m)
+            if attn is not None:
+                attns.append(attn)
+        return (
+            torch.stack(outputs),
+            torch.stack(memories),
+            torch.stack(attns) if len(attns) > 0 else None,
+        )
+
+    @torch.jit.unused
+    def _run_in_segments(
+        self,
+        x: Tensor,
+        start: Tensor,
+        layers: List[LayerWeights],
+        cross: Optional[CrossMemory],
+        left_pad: Optional[Tensor],
+        kept: List[bool],
+        choices: List[LayerDropout],
+        settings: Settings,
+        attn_layer: int,
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        """--checkpoint-activations: about sqrt(T) segments; backward recomputes one after another.
+
+        A segment starts from the memory of those before it, so the result is that of one long run.
+        """
+        total = x.size(0)
+        length = math.isqrt(total - 1) + 1
+        memory_weights = self._memory_weights()
+        memory = start
+        outputs, attns = [], []
+        for first in range(0, total, length):
+            last = min(first + length, total)
+            slots = self.memory_init_slots + last
+            y, m, attn = checkpoint(
+                reference.run,
+                x[first:last],
+                memory,
+                layers,
+                memory_weights,
+                cross,
+                left_pad,
+                kept,
+                [dropout.steps(d, first, last, slots) for d in choices],
+                settings,
+                attn_layer,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            memory = torch.cat([memory, m])
+            outputs.append(y)
+            attns.append(attn)
+        return (
+            torch.cat(outputs),
+            memory[self.memory_init_slots :],
+            None if attns[0] is None else torch.cat(attns),
+        )
+
+    def _embed(
+        self,
+        tokens,
+        new: int,
+        padded: bool,
+        incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]],
+    ) -> Tensor:
+        """x^0 of the last `new` tokens: scaled, with positions, norm and dropout. (new, B, C)"""
+        x = self.embed_scale * self.embed_tokens(tokens[:, -new:].contiguous())
+        if self.project_in_dim is not None:
+            x = self.project_in_dim(x)
+        if self.embed_positions is not None:
+            if new == 1 and not padded:
+                x = x + self.embed_positions(tokens, incremental_state=incremental_state)[:, -1:]
+            else:  # the host's incremental positions are those of one step, and do not know of left padding
+                x = x + self.embed_positions(tokens)[:, -new:]
+        if self.layernorm_embedding is not None:
+            x = self.layernorm_embedding(x)
+        return self.dropout_module(x).transpose(0, 1)
+
+    def _left_padding(self, tokens) -> Optional[Tensor]:
+        """Padded steps at the start of each row, (B); None if there are none."""
+        padding = tokens.eq(self.padding_idx)
+        if not bool(padding[:, 0].any()):
+            return None
+        return padding.long().cumprod(dim=1).sum(dim=1)
+
+    def _project_source(
+        self, encoder_out: Optional[Dict[str, List[Tensor]]], beams: int
+    ) -> Optional[CrossMemory]:
+        """The encoder's keys and values for all layers; one copy for the beams of a sentence."""
+        if encoder_out is None or len(encoder_out["encoder_out"]) == 0:
+            return None
+        source = encoder_out["encoder_out"][0]  # S x B x C
+        padding: Optional[Tensor] = None
+        if len(encoder_out["encoder_padding_mask"]) > 0:
+            padding = encoder_out["encoder_padding_mask"][0]
+            if not bool(padding.any()):
+                padding = None
+        if beams > 1 and source.size(1) % beams == 0:
+            # `beams` is what a generator announced, perhaps another one than the caller: trust it only if true.
+            grouped = source.view(source.size(0), -1, beams, source.size(2))
+            same = bool((grouped == grouped[:, :, :1]).all())
+            if same and padding is not None:
+                masks = padding.view(-1, beams, padding.size(1))
+                same = bool((masks == masks[:, :1]).all())
+            if same:
+                source = grouped[:, :, 0]
+                if padding is not None:
+                    padding = padding[::beams]
+        keys: List[Affine] = []
+        values: List[Affine] = []
+        for layer in self.layers:
+            if layer.encoder_attn is not None:
+                keys.append(Affine(layer.encoder_attn.k_proj.weight, layer.encoder_attn.k_proj.bias))
+                values.append(
+                    Affine(layer.encoder_attn.v_proj.weight, layer.encoder_attn.v_proj.bias)
+                )
+        if len(keys) == 0:
+            return None
+        return reference.project_source(source, padding, keys, values, self.heads)
+
+    def _layer_weights(self) -> List[LayerWeights]:
+        weights: List[LayerWeights] = []
+        for layer in self.layers:
+            weights.append(layer.weights())
+        return weights
+
+    def _memory_weights(self) -> MemoryWeights:
+        keys: List[Affine] = []
+        values: List[Affine] = []
+        norms: List[Affine] = []
+        if self.memory.k_proj is not None and self.memory.v_proj is not None:
+            keys.append(Affine(self.memory.k_proj.weight, self.memory.k_proj.bias))
+            values.append(Affine(self.memory.v_proj.weight, self.memory.v_proj.bias))
+            if self.memory.layer_norm is not None:
+                norms.append(Affine(self.memory.layer_norm.weight, self.memory.layer_norm.bias))
+        else:
+            for layer in self.layers:
+                attn = layer.self_attn
+                if attn.k_proj is not None and attn.v_proj is not None:
+                    keys.append(Affine(attn.k_proj.weight, attn.k_proj.bias))
+                    values.append(Affine(attn.v_proj.weight, attn.v_proj.bias))
+                if attn.memory_layer_norm is not None:
+                    norms.append(
+                        Affine(attn.memory_layer_norm.weight, attn.memory_layer_norm.bias)
+                    )
+        return MemoryWeights(self.memory.layer_weights, keys, values, norms)
+
+    def _settings(self) -> Settings:
+        return Settings(
+            self.heads,
+            self.pre_norm,
+            self.activation,
+            self.memory_span,
+            self.memory_init_slots,
+            self._active(self.layer_dropout.p, self.layer_dropout.apply_during_inference),
+            self._active(self.attention_dropout.p, self.attention_dropout.apply_during_inference),
+            self._active(self.activation_dropout.p, self.activation_dropout.apply_during_inference),
+        )
+
+    def _active(self, p: float, during_inference: bool) -> float:
+        return p if self.training or during_inference else 0.0
+
+    def _draw_dropout(
+        self, x: Tensor, slots: int, cross: Optional[CrossMemory], settings: Settings
+    ) -> List[LayerDropout]:
+        if settings.dropout + settings.attention_dropout + settings.activation_dropout == 0.0:
+            no_dropout: List[LayerDropout] = []
+            return no_dropout
+        source = 0 if cross is None else cross.keys.size(3)
+        return dropout.draw(x, slots, source, self.ffn_width, self.num_layers, settings)
+
+    def _draw_layers(self) -> List[bool]:
+        kept = [True for _ in range(self.num_layers)]
+        if self.training and self.decoder_layerdrop > 0.0:
+            drawn = torch.rand(self.num_layers)
+            for i in range(self.num_layers):
+                kept[i] = bool(drawn[i] > self.decoder_layerdrop)
+        return kept
+
+    def _initial_memory(self, x: Tensor) -> Tensor:
+        return self._initial_memory_of(x.size(1), x)
+
+    def _initial_memory_of(self, rows: int, like: Tensor) -> Tensor:
+        return torch.zeros(
+            [self.memory_init_slots, rows, self.embed_dim], dtype=like.dtype, device=like.device
+        )
+
+    @torch.jit.export
+    def reorder_incremental_state(
+        self,
+        incremental_state: Dict[str, Dict[str, Optional[Tensor]]],
+        new_order: Tensor,
+    ):
+        state = self.get_incremental_state(incremental_state, "memory")
+        if state is not None:
+            cache.reorder(state, new_order, self._settings())
+
+    def reorder_incremental_state_scripting(
+        self,
+        incremental_state: Dict[str, Dict[str, Optional[Tensor]]],
+        new_order: Tensor,
+    ):
+        self.reorder_incremental_state(incremental_state, new_order)
+
+    def set_beam_size(self, beam_size: int):
+        """How many rows of a batch belong to one sentence: they share the encoder's keys and values."""
+        self.beam_size = beam_size
+
+    def make_generation_fast_(self, need_attn: bool = False, **kwargs):
+        self.need_attn = need_attn
+
+    def upgrade_state_dict_named(self, state_dict, name):
+        """Accept checkpoints of fairseq's transformer (a warm start) and prune layers away."""
+        super().upgrade_state_dict_named(state_dict, name)
+        warm_start.from_transformer(self, state_dict, name)
+        warm_start.prune_mix(self.layers_to_keep, state_dict, name)
+        return state_dict

@@ -1,0 +1,159 @@
+"""The encoder-decoder model: fairseq's transformer encoder and the feedback decoder."""
+
+import argparse
+
+from fairseq.models import register_model, register_model_architecture
+from fairseq.models.transformer import TransformerModelBase
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.models.feedback_config import (
+    FeedbackTransformerConfig,
+    check,
+    from_any,
+    to_transformer_config,
+)
+from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+
+# Numbers of Fan et al. (2020), Table 7, and section 4.2 for the 12 + 2 layers. What a table leaves out is as in
+# "feedback_transformer", which has the defaults of fairseq's transformer; the decoder follows the encoder.
+ARCHITECTURES = {
+    "feedback_transformer": dict(
+        encoder_embed_dim=512,
+        encoder_ffn_embed_dim=2048,
+        encoder_attention_heads=8,
+        encoder_layers=6,
+        encoder_layerdrop=0.0,
+        decoder_attention_heads=8,
+        decoder_layers=6,
+        decoder_layerdrop=0.0,
+        dropout=0.1,
+        attention_dropout=0.0,
+    ),
+    "feedback_transformer_iwslt_de_en": dict(
+        encoder_ffn_embed_dim=1024,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        dropout=0.3,
+    ),
+    "feedback_transformer_wmt_en_de_big": dict(
+        encoder_embed_dim=1024,
+        encoder_ffn_embed_dim=4096,
+        encoder_attention_heads=16,
+        decoder_attention_heads=16,
+        dropout=0.3,
+    ),
+    # The paper does not print its LayerDrop rate; 0.2 is that of Fan et al. (2019).
+    "feedback_transformer_wmt_en_de_12_2": dict(
+        encoder_embed_dim=1024,
+        encoder_ffn_embed_dim=4096,
+        encoder_attention_heads=16,
+        encoder_layers=12,
+        encoder_layerdrop=0.2,
+        decoder_attention_heads=16,
+        decoder_layers=2,
+        decoder_layerdrop=0.2,
+        dropout=0.3,
+    ),
+    "feedback_transformer_cnn_dm": dict(dropout=0.3),
+    "feedback_transformer_tiny": dict(
+        encoder_embed_dim=64,
+        encoder_ffn_embed_dim=64,
+        encoder_attention_heads=2,
+        encoder_layers=2,
+        decoder_attention_heads=2,
+        decoder_layers=2,
+    ),
+}
+
+# Options of fairseq's transformer that this model refuses, and why.
+UNSUPPORTED = {
+    "--quant-noise-pq": "the feedback step reads weights directly, past the modules that would add the noise",
+    "--quant-noise-pq-block-size": "see --quant-noise-pq",
+    "--quant-noise-scalar": "the feedback step reads weights directly, past the modules that would add the noise",
+    "--cross-self-attention": "the memory attention reads past steps only",
+    "--offload-activations": "use --checkpoint-activations",
+    "--adaptive-input": "fairseq's encoder-decoder models do not implement it either",
+    "--tie-adaptive-weights": "it needs --adaptive-input",
+    "--tie-adaptive-proj": "it needs --adaptive-input",
+    "--base-layers": "BASE layers process all steps at once",
+    "--base-sublayers": "see --base-layers",
+    "--base-shuffle": "see --base-layers",
+    "--char-inputs": "fairseq's transformer no longer implements it either",
+    "--decoder-xformers-att-config": "the attention over the memory is not xFormers'",
+}
+
+
+@register_model("feedback_transformer", dataclass=FeedbackTransformerConfig)
+class FeedbackTransformerModel(TransformerModelBase):
+    """Sequence to sequence with feedback memory in the decoder (Fan et al., 2020)."""
+
+    @classmethod
+    def add_args(cls, parser):
+        super(TransformerModelBase, cls).add_args(parser)
+        for option, why in UNSUPPORTED.items():
+            parser.add_argument(option, action=_Refuse, why=why, help=argparse.SUPPRESS)
+
+    @classmethod
+    def build_model(cls, cfg, task):
+        config = from_any(cfg)
+        complete(config, getattr(cfg, "_name", None) or getattr(cfg, "arch", None))
+        check(config)
+        return super().build_model(to_transformer_config(config), task)
+
+    @classmethod
+    def build_decoder(cls, cfg, tgt_dict, embed_tokens):
+        return FeedbackDecoder(
+            cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
+        )
+
+    def set_beam_size(self, beam_size):
+        self.decoder.set_beam_size(beam_size)
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        for side in ("encoder", "decoder"):
+            name = f"{side}.embed_tokens.weight"
+            ours = self.state_dict().get(name)
+            theirs = state_dict.get(name)
+            if ours is not None and theirs is not None and len(ours) != len(theirs):
+                raise FeedbackError(
+                    f"the checkpoint's {side} dictionary has {len(theirs)} entries, the data's has {len(ours)}: "
+                    "use the data folder (dict.*.txt) that the checkpoint was trained with"
+                )
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+
+class _Refuse(argparse.Action):
+    def __init__(self, option_strings, dest, why, **kwargs):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", **kwargs)
+        self.why = why
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        raise FeedbackError(f"{option_string} is not supported by feedback_transformer: {self.why}")
+
+
+def complete(config, architecture=None):
+    """Give every size that nobody set the architecture's, in place. `config` has attributes: dataclass or namespace."""
+    table = dict(ARCHITECTURES["feedback_transformer"])
+    table.update(ARCHITECTURES.get(architecture, {}))
+    for name, value in table.items():
+        _default(config, name, value)
+    _default(config, "decoder_embed_dim", config.encoder_embed_dim)
+    _default(config, "decoder_ffn_embed_dim", config.encoder_ffn_embed_dim)
+    _default(config, "decoder_input_dim", config.decoder_embed_dim)
+    _default(config, "decoder_output_dim", config.decoder_embed_dim)
+
+
+def _default(config, name, value):
+    if getattr(config, name, None) is None:
+        setattr(config, name, value)
+
+
+def _register(architecture):
+    @register_model_architecture("feedback_transformer", architecture)
+    def complete_options(args):
+        complete(args, architecture)
+
+
+for _name in ARCHITECTURES:
+    if _name != "feedback_transformer":  # registered with the model itself
+        _register(_name)
