@@ -16,8 +16,6 @@ from torch import Tensor
 from .reference import first_visible
 from .weights import CrossMemory, Settings
 
-FIRST_CAPACITY = 32
-
 Cache = Dict[str, Optional[Tensor]]
 
 
@@ -26,10 +24,11 @@ def start(
     values: Tensor,
     left_pad: Optional[Tensor],
     cross: Optional[CrossMemory],
+    capacity: int = 32,  # slots to begin with
 ) -> Cache:
     cache: Cache = {
-        "keys": _enlarged(keys, keys.size(3), FIRST_CAPACITY),
-        "values": _enlarged(values, keys.size(3), FIRST_CAPACITY),
+        "keys": _enlarged(keys, keys.size(3), capacity),
+        "values": _enlarged(values, keys.size(3), capacity),
         "progress": torch.zeros(2, dtype=torch.long),
         "left_pad": left_pad,
     }

@@ -13,8 +13,6 @@ from torch import Tensor
 from . import dropout as dropout_choices
 from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
 
-EPS = 1e-5  # of every layer norm, as in fairseq
-
 
 def run(
     x: Tensor,  # (T, B, C) embedded input
@@ -241,7 +239,7 @@ def linear(x: Tensor, w: Affine) -> Tensor:
 
 
 def norm(x: Tensor, w: Affine) -> Tensor:
-    return F.layer_norm(x, w.weight.shape, w.weight, w.bias, EPS)
+    return F.layer_norm(x, w.weight.shape, w.weight, w.bias, 1e-5)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

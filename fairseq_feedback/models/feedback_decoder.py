@@ -291,9 +291,9 @@ class FeedbackDecoder(TransformerDecoderBase):
         source = encoder_out["encoder_out"][0]  # S x B x C
         padding: Optional[Tensor] = None
         if len(encoder_out["encoder_padding_mask"]) > 0:
-            padding = encoder_out["encoder_padding_mask"][0]
-            if not bool(padding.any()):
-                padding = None
+            mask = encoder_out["encoder_padding_mask"][0]
+            if bool(mask.any()):
+                padding = mask
         if beams > 1 and source.size(1) % beams == 0:
             # `beams` is what a generator announced, perhaps another one than the caller: trust it only if true.
             grouped = source.view(source.size(0), -1, beams, source.size(2))

@@ -1,0 +1,133 @@
+"""Small models, dictionaries and batches that the tests share."""
+
+import argparse
+from collections import OrderedDict
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq.models.transformer import TransformerModel
+from fairseq.models.transformer.transformer_legacy import base_architecture
+from fairseq.tasks.fairseq_task import LegacyFairseqTask
+
+import fairseq_feedback  # noqa: F401  registers the models
+from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
+
+# What makes any named architecture small enough for a test; everything else of it stays.
+SMALL = dict(
+    encoder_embed_dim=16,
+    encoder_ffn_embed_dim=24,
+    encoder_attention_heads=2,
+    encoder_layers=1,
+    decoder_embed_dim=16,
+    decoder_ffn_embed_dim=20,
+    decoder_attention_heads=2,
+    decoder_layers=2,
+)
+
+# One entry for each option that changes what the decoder computes.
+VARIANTS = OrderedDict(
+    plain={},
+    pre_norm=dict(decoder_normalize_before=True, encoder_normalize_before=True),
+    unshared=dict(unshared_memory_kv=True),
+    unshared_pre_norm=dict(unshared_memory_kv=True, decoder_normalize_before=True),
+    span_1=dict(memory_span=1),
+    span_3=dict(memory_span=3),
+    span_3_unshared=dict(memory_span=3, unshared_memory_kv=True),
+    no_final_norm=dict(decoder_normalize_before=True, no_decoder_final_norm=True),
+    layernorm_embedding=dict(layernorm_embedding=True),
+    learned_positions=dict(decoder_learned_pos=True, encoder_learned_pos=True),
+    no_positions=dict(no_token_positional_embeddings=True),
+    no_scale_embedding=dict(no_scale_embedding=True),
+    no_cross_attention=dict(no_cross_attention=True),
+    wide_encoder=dict(encoder_embed_dim=24),
+    input_and_output_dim=dict(decoder_input_dim=16, decoder_output_dim=12),
+    shared_embeddings=dict(share_all_embeddings=True),
+    shared_output=dict(share_decoder_input_output_embed=True),
+    gelu=dict(activation_fn="gelu"),
+    tanh=dict(activation_fn="tanh"),
+    gelu_accurate=dict(activation_fn="gelu_accurate"),
+    one_layer=dict(decoder_layers=1),
+    three_layers_layerdrop=dict(decoder_layers=3, decoder_layerdrop=0.5),
+    dropouts=dict(dropout=0.3, attention_dropout=0.2, activation_dropout=0.1),
+    checkpoint_activations=dict(checkpoint_activations=True),
+    adaptive_softmax=dict(adaptive_softmax_cutoff=[10, 20], adaptive_softmax_dropout=0.1),
+)
+
+
+def make_dictionary(words=30):
+    d = Dictionary()
+    for i in range(words):
+        d.add_symbol(f"w{i}")
+    d.finalize(padding_factor=1)
+    return d
+
+
+class Task(LegacyFairseqTask):
+    """The two dictionaries that build_model asks a task for."""
+
+    def __init__(self, dictionary):
+        super().__init__(argparse.Namespace())
+        self.dictionary = dictionary
+
+    @property
+    def source_dictionary(self):
+        return self.dictionary
+
+    @property
+    def target_dictionary(self):
+        return self.dictionary
+
+
+def make_model(arch="feedback_transformer_tiny", dictionary=None, seed=0, **options):
+    """A model of that architecture, small unless `options` say otherwise, in eval mode."""
+    torch.manual_seed(seed)
+    task = Task(dictionary or make_dictionary())
+    args = argparse.Namespace(arch=arch, **{**SMALL, "dropout": 0.0, **options})
+    model = ARCH_MODEL_REGISTRY[arch].build_model(args, task).eval()
+    spread_mix(model)
+    return model
+
+
+def make_transformer(dictionary=None, seed=0, **options):
+    """fairseq's own transformer, of the same size."""
+    torch.manual_seed(seed)
+    args = argparse.Namespace(arch="transformer", **{**SMALL, "dropout": 0.0, **options})
+    base_architecture(args)
+    return TransformerModel.build_model(args, Task(dictionary or make_dictionary())).eval()
+
+
+def spread_mix(model):
+    """Mix weights, norms and biases as unequal as training makes them: at their first values they hide mistakes."""
+    if not isinstance(model, FeedbackTransformerModel):
+        return
+    with torch.no_grad():
+        for name, p in model.decoder.named_parameters():
+            if name == "memory.layer_weights":
+                p.normal_()
+            elif p.dim() == 1:
+                p.add_(0.3 * torch.randn_like(p))
+
+
+def make_batch(dictionary, rows=3, source=7, target=9, ragged=True, left_pad_target=False, seed=1):
+    """Source, source lengths and previous output tokens of random words; ragged: rows of unequal length."""
+    g = torch.Generator().manual_seed(seed)
+    first, last = dictionary.nspecial, len(dictionary)
+    src = torch.randint(first, last, (rows, source), generator=g)
+    prev = torch.randint(first, last, (rows, target), generator=g)
+    src[:, -1] = dictionary.eos()
+    prev[:, 0] = dictionary.eos()
+    lengths = torch.full((rows,), source)
+    if ragged:
+        for row in range(1, rows):
+            cut = min(row, source - 2)
+            src[row, : source - cut] = src[row, cut:].clone()
+            src[row, source - cut :] = dictionary.pad()
+            lengths[row] = source - cut
+            cut = min(row, target - 2)
+            if left_pad_target:
+                prev[row, cut:] = prev[row, : target - cut].clone()
+                prev[row, :cut] = dictionary.pad()
+            else:
+                prev[row, target - cut :] = dictionary.pad()
+    return src, lengths, prev
