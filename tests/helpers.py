@@ -41,7 +41,7 @@ VARIANTS = OrderedDict(
     no_scale_embedding=dict(no_scale_embedding=True),
     no_cross_attention=dict(no_cross_attention=True),
     wide_encoder=dict(encoder_embed_dim=24),
-    input_and_output_dim=dict(decoder_input_dim=16, decoder_output_dim=12),
+    output_dim=dict(decoder_output_dim=12),
     shared_embeddings=dict(share_all_embeddings=True),
     shared_output=dict(share_decoder_input_output_embed=True),
     gelu=dict(activation_fn="gelu"),

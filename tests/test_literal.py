@@ -6,7 +6,7 @@ import torch
 from helpers import VARIANTS, make_batch, make_dictionary, make_model
 
 # Options that change sizes or training only, or that literal.py has no use for.
-SKIPPED = {"gelu_accurate", "adaptive_softmax", "input_and_output_dim"}
+SKIPPED = {"gelu_accurate", "adaptive_softmax", "output_dim"}
 
 
 def to_literal(model):

@@ -39,9 +39,6 @@ class FeedbackTransformerConfig(FairseqDataclass):
     decoder_layerdrop: Optional[float] = _option(
         None, "LayerDrop probability for the decoder; a dropped layer is the identity"
     )
-    decoder_input_dim: Optional[int] = _option(
-        None, "decoder input dimension (default: --decoder-embed-dim)"
-    )
     decoder_output_dim: Optional[int] = _option(
         None,
         "decoder output dimension, an extra linear layer if different (default: --decoder-embed-dim)",
@@ -166,6 +163,12 @@ def check(config: FeedbackTransformerConfig) -> None:
             f"{side}_layers_to_keep",
             all(n.isdigit() and int(n) < layers for n in numbers),
             f"a comma-separated list of layers from 0 to {layers - 1}",
+        )
+    if bool(config.encoder_layers_to_keep) != bool(config.decoder_layers_to_keep):
+        missing = "encoder" if config.decoder_layers_to_keep else "decoder"
+        raise FeedbackError(
+            f"--{missing}-layers-to-keep is missing: fairseq prunes both sides when it prunes one, "
+            "so list the layers of both"
         )
     require("memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
     for name in (

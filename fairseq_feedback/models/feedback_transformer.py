@@ -139,7 +139,6 @@ def complete(config, architecture=None):
         _default(config, name, value)
     _default(config, "decoder_embed_dim", config.encoder_embed_dim)
     _default(config, "decoder_ffn_embed_dim", config.encoder_ffn_embed_dim)
-    _default(config, "decoder_input_dim", config.decoder_embed_dim)
     _default(config, "decoder_output_dim", config.decoder_embed_dim)
 
 
