@@ -15,8 +15,11 @@ __version__ = "0.1.0"
 
 errors.install_hook()
 
-# `--user-dir fairseq_feedback` away from any checkout makes fairseq look at <fairseq>/../fairseq_feedback. Knowing
-# itself by that name too, the installed package may be imported before and after.
-_seen_from_fairseq = os.path.join(os.path.dirname(fairseq.__file__), "..", __name__)
-if os.path.exists(_seen_from_fairseq) and os.path.samefile(_seen_from_fairseq, __path__[0]):
-    __path__.append(_seen_from_fairseq)
+# Away from any checkout, `--user-dir fairseq_feedback` makes fairseq look at <fairseq>/../fairseq_feedback, and it takes
+# a package for another one if its path is spelled differently. Known by both names, it may be imported either way, twice.
+for _path in (
+    os.path.abspath(__path__[0]),
+    os.path.join(os.path.dirname(fairseq.__file__), "..", __name__),
+):
+    if _path not in __path__ and os.path.exists(_path) and os.path.samefile(_path, __path__[0]):
+        __path__.append(_path)

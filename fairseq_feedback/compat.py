@@ -4,9 +4,11 @@ import argparse
 import pickle
 from functools import wraps
 
+import numpy as np
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.modules import transformer_layer
 
 from fairseq_feedback.errors import FeedbackError
 
@@ -14,13 +16,25 @@ from fairseq_feedback.errors import FeedbackError
 def allow_checkpoint_types() -> None:
     """Let torch's safe loader (weights_only, the default since torch 2.6) read fairseq's checkpoints.
 
-    They hold tensors, plain containers and one foreign type, argparse.Namespace. When several workers resume, rank 0
-    sends them the checkpoint through the same loader with a placeholder for each tensor.
+    They hold tensors, plain containers, argparse.Namespace, and with --eval-bleu the counts of the last validation as
+    numpy arrays. When several workers resume, rank 0 sends them the checkpoint through the same loader with a
+    placeholder for each tensor.
     """
-    if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals(
-            [argparse.Namespace, distributed_utils._TensorPlaceholder]
-        )
+    if not hasattr(torch.serialization, "add_safe_globals"):
+        return
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    numbers = {type(np.dtype(name)) for name in ("int64", "float64")}
+    torch.serialization.add_safe_globals(
+        [argparse.Namespace, distributed_utils._TensorPlaceholder]
+        + [np.ndarray, np.dtype, multiarray._reconstruct, *numbers]
+    )
+
+
+def avoid_old_encoder_fast_path() -> None:
+    """fairseq 0.12.2 evaluates encoder layers by a torch function whose arguments have changed since; 0.12.3 does not."""
+    layer = transformer_layer.TransformerEncoderLayerBase
+    if "_load_from_state_dict" in vars(layer):
+        layer.can_use_fastpath = property(lambda self: False, lambda self, value: None)
 
 
 def name_bad_checkpoints() -> None:
@@ -64,4 +78,5 @@ def _reason(error) -> str:
 
 
 allow_checkpoint_types()
+avoid_old_encoder_fast_path()
 name_bad_checkpoints()

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+setup(
+    name="fairseq-feedback",
+    version="0.1.0",
+    description="Feedback Transformer (memory shared by all layers) as a fairseq plugin",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["fairseq_feedback", "fairseq_feedback.*"]),
+    package_data={"": ["README.md"]},
+    # The ve-fairseq wheels exist for Python 3.11 and 3.12 only.
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        "torch",
+        "ve-fairseq==0.12.3",
+        "sacrebleu",
+        "subword-nmt",
+    ],
+    extras_require={
+        "test": ["pytest", "hypothesis"],
+    },
+    zip_safe=False,
+)

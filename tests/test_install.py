@@ -1,0 +1,65 @@
+"""The package as users meet it: installed beside fairseq, as a path, and on older Pythons."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import fairseq
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+INSTALLED = os.path.join(os.path.dirname(os.path.dirname(fairseq.__file__)), "fairseq_feedback")
+needs_installed = pytest.mark.skipif(
+    not os.path.isdir(INSTALLED), reason="the package is not installed beside fairseq"
+)
+
+
+def python(*args, cwd, **env):
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environ.update(env)
+    done = subprocess.run(
+        [sys.executable, *args], cwd=cwd, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def sources():
+    for top in ("fairseq_feedback", "scripts", "examples"):
+        for folder, _, names in os.walk(os.path.join(ROOT, top)):
+            yield from (os.path.join(folder, n) for n in names if n.endswith(".py"))
+
+
+def test_syntax_is_that_of_python_3_8():
+    paths = list(sources())
+    assert len(paths) > 15
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            ast.parse(f.read(), path, feature_version=(3, 8))
+
+
+def test_python_m_tells_what_is_here():
+    printed = python("-m", "fairseq_feedback", cwd=ROOT)
+    assert f"--user-dir {ROOT}{os.sep}fairseq_feedback\n" in printed
+    for part in ("fairseq ", "torch ", "python ", "  feedback_transformer_iwslt_de_en\n"):
+        assert part in printed
+
+
+@needs_installed
+def test_installed_package_is_found_from_any_folder(tmp_path):
+    """By its bare name: before and after an import, and where it lies."""
+    code = (
+        "import argparse, sys\n"
+        "{first}\n"
+        "from fairseq import utils\n"
+        "for user_dir in ('fairseq_feedback', 'fairseq_feedback', {installed!r}):\n"
+        "    utils.import_user_module(argparse.Namespace(user_dir=user_dir))\n"
+        "import fairseq_feedback\n"
+        "from fairseq.models import ARCH_MODEL_INV_REGISTRY\n"
+        "print(len(ARCH_MODEL_INV_REGISTRY['feedback_transformer']))\n"
+    )
+    for first in ("import fairseq_feedback", ""):
+        printed = python("-c", code.format(first=first, installed=INSTALLED), cwd=tmp_path)
+        assert printed.split() == ["6"]
+    assert f"--user-dir {INSTALLED}\n" in python("-m", "fairseq_feedback", cwd=tmp_path)
