@@ -1,14 +1,21 @@
-"""What a current torch needs from fairseq, nothing else. Imported before everything else of this package."""
+"""What a current torch needs from fairseq, and two of its options that do not do what they say.
+
+Imported before everything else of this package. Each function can run twice.
+"""
 
 import argparse
+import importlib.util
+import math
 import pickle
 from functools import wraps
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, options
 from fairseq.distributed import utils as distributed_utils
 from fairseq.modules import transformer_layer
+from fairseq.ngram_repeat_block import NGramRepeatBlock
+from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
 
@@ -30,11 +37,63 @@ def allow_checkpoint_types() -> None:
     )
 
 
+def send_plain_settings() -> None:
+    """Let several workers resume: the checkpoint that rank 0 sends holds an omegaconf, unsafe to the safe loader."""
+    send = distributed_utils.broadcast_object
+    if getattr(send, "sends_plain_settings", False):
+        return
+
+    @wraps(send)
+    def broadcast_object(obj, *args, **kwargs):
+        if isinstance(obj, dict) and OmegaConf.is_config(obj.get("cfg")):
+            obj = {**obj, "cfg": OmegaConf.to_container(obj["cfg"])}
+        return send(obj, *args, **kwargs)
+
+    broadcast_object.sends_plain_settings = True
+    distributed_utils.broadcast_object = broadcast_object
+
+
 def avoid_old_encoder_fast_path() -> None:
-    """fairseq 0.12.2 evaluates encoder layers by a torch function whose arguments have changed since; 0.12.3 does not."""
+    """fairseq 0.12.2 evaluates encoder layers by a torch function whose arguments have changed; 0.12.3 does not."""
     layer = transformer_layer.TransformerEncoderLayerBase
     if "_load_from_state_dict" in vars(layer):
         layer.can_use_fastpath = property(lambda self: False, lambda self, value: None)
+
+
+def train_in_bfloat16_without_a_tpu() -> None:
+    """fairseq takes --bf16 for a wish to train on a TPU, and stops where there is none."""
+    parse = options.parse_args_and_arch
+    if getattr(parse, "needs_no_tpu", False):
+        return
+
+    @wraps(parse)
+    def parse_args_and_arch(*args, **kwargs):
+        parsed = parse(*args, **kwargs)
+        if importlib.util.find_spec("torch_xla") is None:
+            known = parsed[0] if isinstance(parsed, tuple) else parsed
+            known.tpu = known.tpu and not known.bf16
+        return parsed
+
+    parse_args_and_arch.needs_no_tpu = True
+    options.parse_args_and_arch = parse_args_and_arch
+
+
+def block_repeated_ngrams() -> None:
+    """--no-repeat-ngram-size: fairseq's fallback for its CUDA extension compares padding, and so blocks nothing."""
+    NGramRepeatBlock._no_repeat_ngram = _no_repeat_ngram
+
+
+def _no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
+    n = self.no_repeat_ngram_size
+    if step + 2 > n:
+        earlier = tokens[:, : step + 1].unfold(1, n, 1)  # (B, n-grams so far, n)
+        if n == 1:
+            earlier = earlier[:, 1:]  # not the token that starts every sentence
+        last_words = tokens[:, step + 2 - n : step + 1]
+        repeated = (earlier[:, :, : n - 1] == last_words.unsqueeze(1)).all(dim=2)
+        row, ngram = torch.where(repeated)
+        lprobs[row, earlier[row, ngram, n - 1]] = -math.inf
+    return lprobs
 
 
 def name_bad_checkpoints() -> None:
@@ -52,11 +111,11 @@ def name_bad_checkpoints() -> None:
                 f"checkpoint {path} was not loaded, and nothing in it was run: it holds something that is not "
                 f"weights or plain settings ({_reason(error)}). Use a checkpoint from a source you trust."
             ) from error
-        except (RuntimeError, EOFError) as error:
-            if not _is_damage(error):
-                raise
+        except (OSError, MemoryError):
+            raise  # not the content's fault
+        except Exception as error:  # torch and fairseq meet damage with nearly every kind there is
             raise FeedbackError(
-                f"checkpoint {path} is damaged or incomplete ({_reason(error)}). "
+                f"checkpoint {path} is damaged, incomplete or not a checkpoint of fairseq ({_reason(error)}). "
                 "Copy it again, or take an earlier one."
             ) from error
 
@@ -64,19 +123,20 @@ def name_bad_checkpoints() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 
-def _is_damage(error) -> bool:
-    return isinstance(error, EOFError) or "PytorchStreamReader" in str(error)
-
-
 def _reason(error) -> str:
-    """The telling line of torch's message, without its advice to turn the safe loader off."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if "WeightsUnpickler error:" in line:
-            return line.split("WeightsUnpickler error:", 1)[1].split(". Please use")[0].strip()
-    return lines[0] if lines else type(error).__name__
+    """The telling sentence of torch's message, without its advice to turn the safe loader off."""
+    text = str(error).split("WeightsUnpickler error:")[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.split(". ")[0].rstrip(".") for line in lines if "weights_only" not in line]
+    name = type(error).__name__
+    if isinstance(error, (pickle.UnpicklingError, RuntimeError)):
+        return lines[0] if lines else name
+    return f"{name}: {lines[0]}" if lines else name
 
 
 allow_checkpoint_types()
+send_plain_settings()
 avoid_old_encoder_fast_path()
+train_in_bfloat16_without_a_tpu()
+block_repeated_ngrams()
 name_bad_checkpoints()

@@ -59,19 +59,20 @@ step() {
 
 # Prints a command, then runs it with its output in a log; shows of that only what `show` lets through.
 logged() { # LOG SHOW COMMAND...
-    local log=$1 show=$2
+    local log=$1 show
+    read -ra show <<<"$2"
     shift 2
     printf '$ %s\n' "$*"
-    if ! "$@" 2>&1 | tee -- "$log" | "$show"; then
+    if ! "$@" 2>&1 | tee -- "$log" | "${show[@]}"; then
         tail -n 20 -- "$log" >&2
         feedback_die "this failed: $1. The whole output is in $log"
     fi
 }
 nothing() { cat >/dev/null; }
-progress() {
+progress() { # NAME
     sed -unE \
-        -e 's/.*\| INFO \| train_inner \| epoch 0*([0-9]+):.* loss=([0-9.]+),.* wps=([0-9.]+),.* num_updates=([0-9]+),.*/  update \4  epoch \1  loss \2  \3 words\/s/p' \
-        -e "s/.*\| INFO \| valid \| .* \| loss ([0-9.]+) .*/  validation loss \1/p"
+        -e "s/.*\| INFO \| train_inner \| epoch 0*([0-9]+):.* loss=([0-9.]+),.* wps=([0-9.]+),.* num_updates=([0-9]+),.*/  $1  update \4 of $UPDATES  epoch \1  loss \2  \3 words\/s/p" \
+        -e "s/.*\| INFO \| valid \| .* \| loss ([0-9.]+) .*/  $1  validation loss \1/p"
 }
 
 corpus() {
@@ -83,7 +84,7 @@ bpe() {
     local split side
     mkdir -p -- "$OUT/bpe"
     logged "$OUT/bpe.log" nothing subword-nmt learn-joint-bpe-and-vocab \
-        --input "$OUT/text/train.en" "$OUT/text/train.de" --symbols 1000 \
+        --input "$OUT/text/train.en" "$OUT/text/train.de" --symbols 3000 \
         --output "$OUT/codes" --write-vocabulary "$OUT/bpe/vocab.en" "$OUT/bpe/vocab.de"
     for split in train valid test; do
         for side in en de; do
@@ -103,32 +104,46 @@ binarize() {
 train() { # NAME ARCHITECTURE...
     local name=$1
     shift
-    logged "$OUT/train-$name.log" progress fairseq-train "$OUT/data" "$@" \
-        --encoder-layers 2 --encoder-embed-dim 192 --encoder-ffn-embed-dim 384 --encoder-attention-heads 4 \
-        --decoder-layers 1 --decoder-embed-dim 192 --decoder-ffn-embed-dim 384 --decoder-attention-heads 4 \
+    logged "$OUT/train-$name.log" "progress $name" fairseq-train "$OUT/data" "$@" \
+        --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \
+        --decoder-layers 1 --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4 \
         --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0.1 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --seed 1 \
-        --lr 2e-3 --lr-scheduler inverse_sqrt --warmup-updates 300 \
+        --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 300 \
         --max-tokens 2500 --max-update "$UPDATES" \
-        --save-dir "$OUT/$name" --no-epoch-checkpoints --save-interval-updates 500 --keep-interval-updates 1 \
+        --save-dir "$OUT/$name" --no-epoch-checkpoints --keep-interval-updates 1 \
+        --save-interval-updates 500 --validate-interval-updates 500 --validate-interval 1000 \
         --log-format simple --log-interval 100
 }
-train_feedback() { train feedback --user-dir fairseq_feedback --arch feedback_transformer; }
-train_transformer() { train transformer --arch transformer; }
+
+# Small models use one core well and several badly: both are trained at once, each with its share of the cores.
+models() {
+    local cores feedback transformer failed=0
+    cores=$(getconf _NPROCESSORS_ONLN)
+    export OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
+    train feedback --user-dir fairseq_feedback --arch feedback_transformer &
+    feedback=$!
+    train transformer --user-dir fairseq_feedback --arch transformer &
+    transformer=$!
+    wait "$feedback" || failed=1
+    wait "$transformer" || failed=1
+    return $failed
+}
 
 translate() { # NAME
     logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
-        --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --max-tokens 4000 --remove-bpe
+        --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --batch-size 50 \
+        --required-batch-size-multiple 1 --remove-bpe
 }
-translate_feedback() { translate feedback; }
-translate_transformer() { translate transformer; }
+translations() {
+    translate feedback
+    translate transformer
+}
 
-step corpus "1/7  Corpus"
-step bpe "2/7  Subword units"
-step binarize "3/7  fairseq-preprocess"
-step train_feedback "4/7  Training the feedback transformer, $UPDATES updates"
-step train_transformer "5/7  Training the standard transformer, $UPDATES updates"
-step translate_feedback "6/7  Translating the test set, feedback transformer"
-step translate_transformer "7/7  Translating the test set, standard transformer"
+step corpus "1/5  Corpus"
+step bpe "2/5  Subword units"
+step binarize "3/5  fairseq-preprocess"
+step models "4/5  Training a feedback and a standard transformer, $UPDATES updates each"
+step translations "5/5  Translating the test set with both"
 "$FEEDBACK_PYTHON" "$QUICKSTART/report.py" "$OUT"

@@ -22,11 +22,14 @@ SMALL = [
     *("--decoder-layers", 2, "--encoder-attention-heads", 2, "--decoder-attention-heads", 2),
 ]
 
-# The process that run() forks its commands from imports these once. Not fairseq_cli: those modules
-# set up logging when imported. Not fairseq_feedback: a command finds it through --user-dir.
+# The process that run() forks its commands from imports these once: fairseq, and what it and torch
+# import late. Not fairseq_cli: those modules set up logging when imported. Not fairseq_feedback: a
+# command finds it through --user-dir.
 _commands = multiprocessing.get_context("forkserver")
 _commands.set_forkserver_preload(
     ["fairseq.models", "fairseq.tasks", "fairseq.trainer", "fairseq.options", "sacrebleu"]
+    + ["hydra.core.override_parser.overrides_parser", "torch.fx.experimental.symbolic_shapes"]
+    + ["torch._dynamo"]
 )
 
 
@@ -35,9 +38,8 @@ def shell(command, *args, stdin="", check=True, **env):
     done = subprocess.run(
         [sys.executable, "-m", "fairseq_cli." + command, *map(str, args)],
         input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
+        capture_output=True,
+        text=True,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **env},
         timeout=300,
@@ -50,23 +52,31 @@ def run(command, *args, stdin="", check=True, log):
     return Started(command, args, stdin, log).wait(check)
 
 
+def run_script(path, *args, check=True, log):
+    """`python <path> <args>`, forked likewise."""
+    return Started(path, args, "", log).wait(check)
+
+
 def start(command, *args, stdin="", log):
     """run() in the background."""
     return Started(command, args, stdin, log)
 
 
 class Started:
+    """A process forked for a command of fairseq_cli, or for a script: a path that ends in .py."""
+
     def __init__(self, command, args, stdin, log):
-        self.args = ["fairseq_cli." + command, *map(str, args)]
+        is_script = str(command).endswith(".py")
+        self.args = [str(command) if is_script else "fairseq_cli." + command, *map(str, args)]
         os.makedirs(str(log), exist_ok=True)
         number = len([name for name in os.listdir(str(log)) if name.endswith(".in")])
-        self.prefix = os.path.join(str(log), f"{number}-{command}.")
+        self.prefix = os.path.join(str(log), f"{number}-{os.path.basename(str(command))}.")
         with open(self.prefix + "in", "w", encoding="utf-8") as f:
             f.write(stdin)
-        self.process = _commands.Process(target=_run_module, args=(self.args, self.prefix))
+        self.process = _commands.Process(target=_run_forked, args=(self.args, self.prefix))
         self.process.start()
 
-    def wait(self, check=True, timeout=300):
+    def wait(self, check=True, timeout=120):
         self.process.join(timeout)
         if self.process.is_alive():
             self.process.kill()
@@ -84,7 +94,7 @@ class Started:
             return f.read()
 
 
-def _run_module(args, prefix):
+def _run_forked(args, prefix):
     torch.set_num_threads(1)
     for fd, name, flags in (
         (0, "in", os.O_RDONLY),
@@ -96,7 +106,10 @@ def _run_module(args, prefix):
     logging.root.handlers.clear()
     sys.argv = args
     try:
-        runpy.run_module(args[0], run_name="__main__", alter_sys=True)
+        if args[0].endswith(".py"):
+            runpy.run_path(args[0], run_name="__main__")
+        else:
+            runpy.run_module(args[0], run_name="__main__", alter_sys=True)
     except Exception:
         # As Python itself ends; multiprocessing would always print the trace.
         sys.excepthook(*sys.exc_info())

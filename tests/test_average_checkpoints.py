@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.core
+
 SCRIPT = os.path.join(os.path.dirname(__file__), "..", "scripts", "average_checkpoints.py")
 
 

@@ -104,9 +104,7 @@ def test_half_precision_of_a_scripted_model(dictionary):
 
 
 # Random weights seldom end a sentence; these do.
-SEEDS = dict(
-    plain=2, pre_norm=3, unshared=2, span_3=2, learned_positions=5, no_cross_attention=5
-)
+SEEDS = dict(plain=2, pre_norm=3, unshared=2, span_3=2, learned_positions=5, no_cross_attention=5)
 
 
 def make_sample(dictionary, rows=4, seed=1):

@@ -7,11 +7,12 @@ import pytest
 import torch
 from fairseq import search
 from fairseq.dataclass.configs import GenerationConfig
-from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from fairseq.sequence_scorer import SequenceScorer
 from fairseq.token_generation_constraints import pack_constraints
 from helpers import VARIANTS, make_batch, make_dictionary, make_model, make_transformer
+
+pytestmark = pytest.mark.core
 
 # fairseq takes the softmax in float32, and sums of its scores lose some more.
 ATOL = 1e-4
@@ -55,8 +56,8 @@ def make_ending_model(dictionary, variant="plain", make=make_model, seed=None, *
     return model
 
 
-def make_sample(dictionary, rows=4, source=8, seed=1):
-    src, lengths, _ = make_batch(dictionary, rows, source, seed=seed)
+def make_sample(dictionary, rows=4, source=8, ragged=True, seed=1):
+    src, lengths, _ = make_batch(dictionary, rows, source, ragged=ragged, seed=seed)
     net_input = {"src_tokens": src, "src_lengths": lengths}
     return {"id": torch.arange(rows), "net_input": net_input}
 
@@ -118,7 +119,7 @@ def search_slowly(
     start=None,
     prefix=(),
 ):
-    """Beam search of one sentence -> (score, tokens, positional scores) of each hypothesis, best first."""
+    """Beam search of one sentence -> (score, tokens, positional scores) of each, best first."""
     eos = dictionary.eos()
     alive = [([eos if start is None else start], [])]  # tokens, and the score of each but the first
     ended = []
@@ -136,7 +137,7 @@ def search_slowly(
                 if allowed and word != dictionary.pad():
                     candidates.append((tokens + [word], scores + [lprob]))
         candidates.sort(key=lambda c: sum(c[1]), reverse=True)
-        # An end counts if it is among the best `beam`; the best `beam` of what does not end goes on.
+        # An end counts among the best `beam`; of what does not end, the best `beam` go on.
         ended += [c for c in candidates[:beam] if c[0][-1] == eos]
         if len(ended) >= beam or step == max_len:
             break
@@ -387,34 +388,18 @@ def test_lexical_constraints(order, model, dictionary, sample):
             assert min(starts[0]) < max(starts[1])
 
 
-class RepeatBlock(NGramRepeatBlock):
-    """fairseq's blocker, given the tokens so far only.
-
-    Its version for the CPU takes the last words of the whole buffer for the last words of the
-    hypothesis. They are padding until the end, and so --no-repeat-ngram-size blocks nothing there.
-    """
-
-    def forward(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
-        return super().forward(tokens[:, : step + 1], lprobs, bsz, beam_size, step)
-
-
 def repeats(tokens, n):
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return len(grams) - len(set(grams))
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n", [1, 2, 3])
 def test_no_repeated_ngrams(n, beam, model, dictionary, sample):
-    def generator(models, dictionary, **options):
-        made = SequenceGenerator(models, dictionary, no_repeat_ngram_size=n, **options)
-        made.repeat_ngram_blocker = RepeatBlock(n)
-        return made
-
     options = dict(beam_size=beam, min_len=8)
     free = generate(model, dictionary, sample, **options)
     assert any(repeats(h["tokens"].tolist(), n) for nbest in free for h in nbest)
-    hypos = generate(model, dictionary, sample, generator, **options)
+    hypos = generate(model, dictionary, sample, no_repeat_ngram_size=n, **options)
     assert_scores_are_forced(model, dictionary, sample, hypos)
     assert not any(repeats(h["tokens"].tolist(), n) for nbest in hypos for h in nbest)
 
@@ -456,7 +441,7 @@ def test_ensembles(kinds, beam, dictionary, sample):
 def test_scorer_is_teacher_forcing(softmax_batch, kinds, dictionary):
     makers = {"f": make_model, "t": make_transformer}
     models = [
-        makers[kind](dictionary=dictionary, seed=seed).double() for seed, kind in enumerate(kinds, 2)
+        makers[kind](dictionary=dictionary, seed=seed).double() for seed, kind in enumerate(kinds)
     ]
     src, lengths, prev = make_batch(dictionary, rows=4)
     ends = torch.full((4, 1), dictionary.pad())
@@ -589,8 +574,9 @@ def test_encoder_keys_are_kept_once_per_sentence(strategy, dictionary, monkeypat
     assert own_rows == [(rows, rows) for rows, _ in shared_rows]
 
 
-def test_beam_size_of_an_earlier_search_does_no_harm(dictionary):
-    sample = make_sample(dictionary, rows=5)
+@pytest.mark.parametrize("ragged", [False, True])
+def test_beam_size_of_an_earlier_search_does_no_harm(ragged, dictionary):
+    sample = make_sample(dictionary, rows=5, ragged=ragged)
     want = generate(make_ending_model(dictionary), dictionary, sample, beam_size=1)
     model = make_ending_model(dictionary)
     generate(model, dictionary, sample, beam_size=5)
@@ -684,10 +670,11 @@ def test_retained_dropout_is_that_of_the_named_modules(options, varies, dictiona
 
 
 @pytest.mark.parametrize("variant", ["plain", "unshared_pre_norm"])
-def test_bfloat16(variant, dictionary, sample):
-    model = make_ending_model(dictionary, variant).bfloat16()
+@pytest.mark.parametrize("dtype, atol", [("half", 0.05), ("bfloat16", 0.2)])
+def test_half_precision(dtype, atol, variant, dictionary, sample):
+    model = getattr(make_ending_model(dictionary, variant), dtype)()
     hypos = generate(model, dictionary, sample)
-    assert_scores_are_forced(model.float(), dictionary, sample, float_scores(hypos), atol=0.2)
+    assert_scores_are_forced(model.float(), dictionary, sample, float_scores(hypos), atol=atol)
 
 
 def float_scores(hypos):
@@ -704,12 +691,9 @@ def to_cuda(sample):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("variant", ["plain", "unshared_pre_norm"])
-@pytest.mark.parametrize("dtype, atol", [("double", 1e-9), ("half", 0.05), ("bfloat16", 0.2)])
+@pytest.mark.parametrize("dtype, atol", [("double", ATOL), ("half", 0.05), ("bfloat16", 0.2)])
 def test_gpu(dtype, atol, variant, dictionary, sample):
-    model = make_ending_model(dictionary, variant)
-    model = getattr(model, dtype)().cuda()
+    model = getattr(make_ending_model(dictionary, variant), dtype)().cuda()
     hypos = generate(model, dictionary, to_cuda(sample), beam_size=5)
-    if dtype != "double":
-        hypos = float_scores(hypos)
-        model = model.float()
-    assert_scores_are_forced(model.cpu(), dictionary, sample, hypos, atol=atol)
+    model = model.cpu().float()
+    assert_scores_are_forced(model, dictionary, sample, float_scores(hypos), atol=atol)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from fairseq_feedback.kernels import cache
 from fairseq_feedback.models.feedback_transformer import ARCHITECTURES
 
+pytestmark = pytest.mark.core
+
 # The options that change what is cached or which part of it is read.
 CACHING = ["plain", "pre_norm", "unshared", "unshared_pre_norm", "span_1", "span_3_unshared"]
 CACHING += ["no_cross_attention", "learned_positions", "three_layers_layerdrop"]
@@ -20,14 +22,14 @@ def encode(model, src, lengths):
 
 
 def run(decoder, tokens, encoder_out, state=None):
-    """Logits (B, T, V), attention (B, T, S) or None, memory (B, T, C) of the tokens not in `state`."""
+    """Logits (B, T, V), attention (B, T, S), memory (B, T, C) of the tokens not in `state`."""
     with torch.no_grad():
         logits, extra = decoder(tokens, encoder_out=encoder_out, incremental_state=state)
     return logits, extra["attn"][0], extra["memory"][0].transpose(0, 1)
 
 
 def run_in_chunks(decoder, tokens, encoder_out, ends):
-    """The same for tokens that arrive in pieces, the first up to ends[0], the next up to ends[1], ..."""
+    """The same for tokens that arrive in pieces, up to ends[0], then up to ends[1], ..."""
     state = {}
     parts = [run(decoder, tokens[:, :end], encoder_out, state) for end in ends]
     return tuple(None if p[0] is None else torch.cat(p, dim=1) for p in zip(*parts))
@@ -94,7 +96,7 @@ def test_a_prompt_then_pieces(variant, left_pad):
 
 @pytest.mark.parametrize("variant", ["plain", "span_3", "learned_positions"])
 def test_left_padding_that_arrives_in_pieces(variant):
-    # The second row is padded by one token, the third by two, the fourth by three: the first call sees one.
+    # The rows are padded by none, one, two and three tokens, and the first call sees one or two.
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
     src, lengths, prev = make_batch(dictionary, rows=4, left_pad_target=True)
@@ -156,9 +158,16 @@ def beam_order(rows, beams, generator):
     return (first[:, None] + picks).view(-1)
 
 
+def sentence_order(rows, beams, generator):
+    """Whole sentences change places, or take another's."""
+    sentences = rows // beams
+    picks = torch.randint(sentences, (sentences,), generator=generator)
+    return (picks[:, None] * beams + torch.arange(beams)).view(-1)
+
+
 @pytest.mark.parametrize("left_pad", [False, True], ids=["no_pad", "left_pad"])
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("draw", [any_order, beam_order])
+@pytest.mark.parametrize("draw", [any_order, beam_order, sentence_order])
 @pytest.mark.parametrize("variant", CACHING)
 def test_rows_are_permuted_dropped_and_repeated(variant, draw, beams, left_pad):
     dictionary = make_dictionary()
@@ -176,7 +185,7 @@ def test_rows_are_permuted_dropped_and_repeated(variant, draw, beams, left_pad):
     encoder_out = model.encoder.reorder_encoder_out(plain_encoder_out, sentence)
     generator = torch.Generator().manual_seed(3)
     state = {}
-    for _ in range(12):
+    for _ in range(10):
         got = run(decoder, tokens, encoder_out, state)
         # The truth has every row's own history and source, and no beams to share anything.
         decoder.set_beam_size(1)
@@ -186,7 +195,7 @@ def test_rows_are_permuted_dropped_and_repeated(variant, draw, beams, left_pad):
         new = got[0].size(1)
         words = tokens[:, -new:].ne(dictionary.pad())
         assert_same(got, [None if w is None else w[:, -new:] for w in want], words)
-        if decoder.layers[0].encoder_attn is not None and draw is beam_order:
+        if decoder.layers[0].encoder_attn is not None and draw is not any_order:
             assert buffers(state)["cross_keys"].size(1) == len(sentence) // beams
 
         order = draw(len(sentence), beams, generator)
@@ -300,7 +309,7 @@ def test_two_states_of_one_decoder_do_not_meet():
 
 
 @settings(
-    max_examples=25,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

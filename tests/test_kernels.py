@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from fairseq_feedback.kernels import dropout, reference
 from fairseq_feedback.kernels.weights import Affine, LayerDropout, LayerWeights, MemoryWeights, Settings
 
+pytestmark = pytest.mark.core
+
 
 class Problem:
     """Random arguments of a kernel, in float64."""

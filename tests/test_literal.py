@@ -5,6 +5,8 @@ import pytest
 import torch
 from helpers import VARIANTS, make_batch, make_dictionary, make_model
 
+pytestmark = pytest.mark.core
+
 # Options that change sizes or training only, or that literal.py has no use for.
 SKIPPED = {"gelu_accurate", "adaptive_softmax", "output_dim"}
 

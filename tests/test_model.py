@@ -14,6 +14,8 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig
 from fairseq_feedback.models.feedback_transformer import ARCHITECTURES, UNSUPPORTED
 
+pytestmark = pytest.mark.core
+
 PAPER_TABLE_7 = {  # encoder layers, decoder layers, FFN, heads, dropout, hidden
     "feedback_transformer_cnn_dm": (6, 6, 2048, 8, 0.3, 512),
     "feedback_transformer_wmt_en_de_big": (6, 6, 4096, 16, 0.3, 1024),

@@ -161,6 +161,8 @@ class FeedbackDecoder(TransformerDecoderBase):
                 self._project_source(encoder_out, self.beam_size),
             )
             self.set_incremental_state(incremental_state, "memory", state)
+        if state["left_pad"] is not None:  # earlier calls may have seen only a part of the padding
+            state["left_pad"] = self._left_padding(tokens)
         left_pad = state["left_pad"]
         cross = cache.cross_memory(state)
         done = cache.steps_done(state)
@@ -406,7 +408,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.beam_size = beam_size
 
     def make_generation_fast_(self, need_attn: bool = False, **kwargs):
-        self.need_attn = need_attn
+        self.need_attn = bool(need_attn)
 
     def upgrade_state_dict_named(self, state_dict, name):
         """Accept checkpoints of fairseq's transformer (a warm start) and prune layers away."""

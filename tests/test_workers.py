@@ -1,0 +1,99 @@
+"""Training with two data-parallel workers, on CPU through gloo."""
+
+import socket
+
+import cli
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    # 5 batches of 8: two workers make 3 updates of them, and in the third one worker has nothing.
+    return cli.make_data(folder)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def train(folder, data, name, *more, check=True, **flags):
+    """One worker -> what it printed."""
+    flags = cli.train_flags(data, folder / name, *more, **flags)
+    return cli.run("train", *flags, check=check, log=folder / "log")
+
+
+def train_by_two(folder, data, name, *more, check=True, **flags):
+    """Two workers -> what they printed."""
+    port = free_port()
+    workers = []
+    for rank in (0, 1):
+        both = [
+            *("--distributed-world-size", 2, "--distributed-rank", rank),
+            *("--distributed-init-method", f"tcp://localhost:{port}", "--distributed-no-spawn"),
+            # fairseq's pytorch_ddp asks for a GPU.
+            *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
+        ]
+        worker_flags = cli.train_flags(data, folder / name, *both, *more, **flags)
+        workers.append(cli.start("train", *worker_flags, log=folder / "log"))
+    done = [worker.wait(check=False) for worker in workers]
+    if check:
+        for worker in done:
+            assert worker.returncode == 0, worker.stderr[-3000:]
+    return done
+
+
+def load(folder, name):
+    return cli.load(folder / name / "checkpoint_last.pt")
+
+
+@pytest.mark.parametrize("more", [[], ["--unshared-memory-kv"]], ids=["shared", "unshared"])
+def test_two_workers_equal_one_with_twice_the_batches(folder, data, more):
+    name = "unshared" if more else "shared"
+    more = [*more, "--dropout", 0, "--optimizer", "sgd", "--lr", 0.5]
+    one = train(folder, data, name + "1", *more, "--update-freq", 2)
+    two, silent = train_by_two(folder, data, name + "2", *more)
+    assert "training on 2 devices" in two.stdout
+    statistics = [cli.logged(done.stdout, "train_inner") for done in (one, two)]
+    for a, b in zip(*statistics):
+        for key in ("loss", "nll_loss", "gnorm", "lr", "bsz", "num_updates"):
+            assert float(a[key]) == pytest.approx(float(b[key]), abs=2e-3), key
+    assert [s["bsz"] for s in statistics[1]].count("8") == 2  # the odd batch of either epoch
+    assert cli.logged(silent.stdout, "train_inner") == []
+    expected, got = load(folder, name + "1")["model"], load(folder, name + "2")["model"]
+    assert expected.keys() == got.keys()
+    for key in expected:
+        torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
+
+
+def test_two_workers_resume_with_layers_dropped(folder, data):
+    # Only the first worker saves. Had their weights come apart, the resumed run would differ.
+    more = ["--dropout", 0.2, "--decoder-layerdrop", 0.5, "--encoder-layerdrop", 0.3]
+    whole, _ = train_by_two(folder, data, "whole", *more, updates=5)
+    train_by_two(folder, data, "resumed", *more, updates=2)
+    resumed, _ = train_by_two(folder, data, "resumed", *more, updates=5)
+    assert cli.losses(resumed.stdout) == cli.losses(whole.stdout)[2:]
+    expected, got = load(folder, "whole"), load(folder, "resumed")
+    for key, value in expected["model"].items():
+        assert torch.equal(got["model"][key], value), key
+    states = [state["last_optimizer_state"]["state"] for state in (expected, got)]
+    assert states[0].keys() == states[1].keys()
+    for key, moments in states[0].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert torch.equal(states[1][key][name], moments[name])
+
+
+def test_a_mistake_of_two_workers_is_one_sentence(folder, data):
+    done = train_by_two(folder, data, "mistake", "--memory-span", -1, check=False)
+    for rank, worker in enumerate(done):
+        assert worker.returncode != 0
+        assert "Traceback" not in worker.stderr
+        line = cli.last_line(worker.stderr)
+        assert line.startswith(f"[rank{rank}]: error: --memory-span -1")
