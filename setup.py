@@ -1,12 +1,15 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-README = Path(__file__).parent / "README.md"
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+VERSION = re.search(r'__version__ = "(.*)"', (HERE / "fairseq_feedback/__init__.py").read_text())
 
 setup(
     name="fairseq-feedback",
-    version="0.1.0",
+    version=VERSION.group(1),
     description="Feedback Transformer (memory shared by all layers) as a fairseq plugin",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",

@@ -1,4 +1,4 @@
-"""What a current torch needs from fairseq, and two of its options that do not do what they say.
+"""What a current torch needs from fairseq, clear words for bad checkpoints, and two options that did not work.
 
 Imported before everything else of this package. Each function can run twice.
 """

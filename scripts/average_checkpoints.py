@@ -16,6 +16,7 @@ import torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from fairseq import checkpoint_utils  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 from fairseq_feedback.errors import FeedbackError  # noqa: E402  (and the safe loader)
 
@@ -81,9 +82,10 @@ def numbered(args):
     if wanted < 1:
         raise FeedbackError(f"{flag} {wanted}: give at least 1")
     found = []
+    bound = float("inf") if args.checkpoint_upper_bound is None else args.checkpoint_upper_bound
     for name in os.listdir(folder):
         match = re.fullmatch(pattern, name)
-        if match and int(match.group(1)) <= (args.checkpoint_upper_bound or float("inf")):
+        if match and int(match.group(1)) <= bound:
             found.append((int(match.group(1)), os.path.join(folder, name)))
     if len(found) < wanted:
         raise FeedbackError(f"{flag} {wanted}: {folder} has only {len(found)} such checkpoints")
@@ -115,8 +117,6 @@ def average(paths):
 
 
 def save(state, path):
-    from omegaconf import OmegaConf
-
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)

@@ -37,10 +37,15 @@ done
 feedback_environment sacrebleu subword_nmt
 cd -- "$FEEDBACK_ROOT"
 QUICKSTART=examples/quickstart
+if [[ -e $OUT && ! -e $OUT/made-with && -n $(ls -A -- "$OUT" 2>&1) ]]; then
+    feedback_die "--out $OUT is not empty and not of an earlier run: give another folder"
+fi
 mkdir -p -- "$OUT"
+CORES=$(getconf _NPROCESSORS_ONLN)
 
-# What other commands or another corpus made is of no use: begin again.
-MADE_WITH=$(cat scripts/quickstart.sh "$QUICKSTART"/*.py <(echo "$UPDATES") | cksum)
+# What other code, commands or corpus made is of no use: begin again.
+MADE_WITH=$(find scripts/quickstart.sh "$QUICKSTART" fairseq_feedback -name '*.*' ! -name '*.pyc' -type f -exec cksum {} + |
+    cat - <(echo "$UPDATES") | sort | cksum)
 if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$MADE_WITH" ]]; then
     rm -rf -- "$OUT"/{text,bpe,codes,data,feedback,transformer} "$OUT"/done-*
     printf '%s\n' "$MADE_WITH" >"$OUT/made-with"
@@ -107,10 +112,10 @@ train() { # NAME ARCHITECTURE...
     logged "$OUT/train-$name.log" "progress $name" fairseq-train "$OUT/data" "$@" \
         --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \
         --decoder-layers 1 --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4 \
-        --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0.1 \
+        --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --seed 1 \
-        --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 300 \
+        --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates 150 --total-num-update "$UPDATES" \
         --max-tokens 2500 --max-update "$UPDATES" \
         --save-dir "$OUT/$name" --no-epoch-checkpoints --keep-interval-updates 1 \
         --save-interval-updates 500 --validate-interval-updates 500 --validate-interval 1000 \
@@ -119,9 +124,8 @@ train() { # NAME ARCHITECTURE...
 
 # Small models use one core well and several badly: both are trained at once, each with its share of the cores.
 models() {
-    local cores feedback transformer failed=0
-    cores=$(getconf _NPROCESSORS_ONLN)
-    export OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
+    local feedback transformer failed=0
+    local -x OMP_NUM_THREADS=$((CORES > 1 ? CORES / 2 : 1))
     train feedback --user-dir fairseq_feedback --arch feedback_transformer &
     feedback=$!
     train transformer --user-dir fairseq_feedback --arch transformer &
@@ -134,9 +138,10 @@ models() {
 translate() { # NAME
     logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
         --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --batch-size 50 \
-        --required-batch-size-multiple 1 --remove-bpe
+        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe
 }
 translations() {
+    local -x OMP_NUM_THREADS=$CORES
     translate feedback
     translate transformer
 }

@@ -46,11 +46,21 @@ def main():
     print_samples(sources, references, translations)
     print("\nTranslate your own sentence (words of the corpus, punctuation set off):\n")
     print(
-        "  echo 'The old woman often sees a small dog .' | .venv/bin/fairseq-interactive "
-        f"{shlex.quote(out)}/data --user-dir fairseq_feedback "
+        f"  echo 'The old woman often sees a small dog .' | {command('fairseq-interactive')} "
+        f"{shlex.quote(out)}/data --user-dir {shlex.quote(package())} "
         f"--path {shlex.quote(out)}/feedback/checkpoint_best.pt --beam 5 "
         f"--bpe subword_nmt --bpe-codes {shlex.quote(out)}/codes"
     )
+
+
+def command(name):
+    """A command of the environment that runs this, by a path that works where this was called."""
+    return shlex.quote(os.path.relpath(os.path.join(os.path.dirname(sys.executable), name)))
+
+
+def package():
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.path.relpath(os.path.join(root, "fairseq_feedback"))
 
 
 def read_lines(path):

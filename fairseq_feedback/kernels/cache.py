@@ -97,16 +97,16 @@ def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
 
 
 def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
-    sentences = _get(cache, "cross_keys").size(1)
-    beams = rows // sentences
+    beams = rows // _get(cache, "cross_keys").size(1)
     sentence = torch.div(order, beams, rounding_mode="floor")
+    if order.size(0) == rows:
+        unchanged = torch.div(torch.arange(rows, device=order.device), beams, rounding_mode="floor")
+        if torch.equal(sentence, unchanged):  # the usual case: no sentence has ended
+            return
     if beams > 1 and order.size(0) % beams == 0:
         groups = sentence.view(-1, beams)
-        if bool((groups == groups[:, :1]).all()):  # beams stay together: the usual case
+        if bool((groups == groups[:, :1]).all()):  # else beams part, and each row gets a copy
             sentence = groups[:, 0]
-    unchanged = torch.arange(sentences, device=order.device)
-    if sentence.size(0) == sentences and torch.equal(sentence, unchanged):
-        return
     cache["cross_keys"] = _get(cache, "cross_keys").index_select(1, sentence)
     cache["cross_values"] = _get(cache, "cross_values").index_select(1, sentence)
     padding = cache["cross_padding"]

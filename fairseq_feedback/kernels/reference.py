@@ -35,21 +35,21 @@ def run(
     for t in range(x.size(0)):
         slots = keys.size(3)
         first = first_visible(slots, settings.span)
-        y, m, attn = step(
+        y, m, k, v, attn = step(
             x[t],
             keys[:, :, :, first:],
             values[:, :, :, first:],
-            hidden_slots(left_pad, slots - settings.init_slots, first, slots),
+            first,
             layers,
+            memory_weights,
             mix,
             cross,
+            left_pad,
             layer_kept,
             [dropout_choices.at_step(d, t, first, slots) for d in dropout],
             settings,
             attn_layer,
         )
-        m = blank_padding(m, left_pad, slots - settings.init_slots)
-        k, v = project_memory(m.unsqueeze(0), memory_weights, settings)
         keys = torch.cat([keys, k], dim=3)
         values = torch.cat([values, v], dim=3)
         outputs.append(y)
@@ -67,19 +67,27 @@ def step(
     x: Tensor,  # (B, C)
     keys: Tensor,  # (G, B, H, M, D) of the visible memory
     values: Tensor,  # (G, B, H, M, D)
-    hidden: Optional[Tensor],  # (B, M), True = not to be seen
+    first: int,  # number of the first visible slot
     layers: List[LayerWeights],
+    memory_weights: MemoryWeights,
     mix: Tensor,  # (L + 1), after the softmax
     cross: Optional[CrossMemory],
+    left_pad: Optional[Tensor],  # (B)
     layer_kept: List[bool],
     dropout: List[LayerDropout],  # of this step
     settings: Settings,
     attn_layer: int = -1,
-) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """One step through all layers (1)-(4) -> output (B, C), memory (B, C), cross-attention (B, H, S)."""
+) -> Tuple[Tensor, Tensor, Tensor, Tensor, Optional[Tensor]]:
+    """One step through all layers (1)-(4), (6).
+
+    -> output (B, C), memory (B, C), its key and its value (G, B, H, 1, D), cross-attention (B, H, S)
+    """
     shared = keys.size(0) == 1
+    slots = first + keys.size(3)
+    t = slots - settings.init_slots
+    hidden = hidden_slots(left_pad, t, first, slots)
     wanted_attn: Optional[Tensor] = None
-    memory = x * mix[0]
+    states = [x]
     for i, layer in enumerate(layers):
         if layer_kept[i]:
             keep = dropout[i] if len(dropout) > 0 else None
@@ -88,11 +96,13 @@ def step(
             if cross is not None:
                 x, attn = attend_source(x, cross, i, layer, keep, settings)
                 if i == attn_layer:
-                    wanted_attn = attn
+                    wanted_attn = attn.transpose(1, 2).flatten(0, 1)
             x = feed_forward(x, layer, keep, settings)
-        # A dropped layer is the identity: its weight in the mix then weighs that.
-        memory = memory + x * mix[i + 1]
-    return x, memory, wanted_attn
+        states.append(x)  # of a dropped layer, the identity: its weight in the mix then weighs that
+    memory = torch.matmul(mix, torch.stack(states).flatten(1)).view_as(x)
+    memory = blank_padding(memory, left_pad, t)
+    key, value = project_memory(memory.unsqueeze(0), memory_weights, settings)
+    return x, memory, key, value, wanted_attn
 
 
 def attend_memory(
@@ -122,7 +132,7 @@ def attend_source(
     keep: Optional[LayerDropout],
     s: Settings,
 ) -> Tuple[Tensor, Tensor]:
-    """Cross-attention (2) -> x (B, C), weights (B, H, S)."""
+    """Cross-attention (2) -> x (B, C), weights (B / beams, H, beams, S)."""
     cross_query, cross_out, cross_norm = w.cross_query, w.cross_out, w.cross_norm
     assert cross_query is not None and cross_out is not None and cross_norm is not None
     query = linear(norm(x, cross_norm) if s.pre_norm else x, cross_query)
@@ -158,7 +168,7 @@ def attend(
     keep: Optional[Tensor],  # (B, H, M) under dropout
     p: float,
 ) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5) -> (B, C), weights before dropout (B, H, M)."""
+    """Attention of one step (5) -> (B, C), weights before dropout (R, H, B / R, M)."""
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
@@ -172,10 +182,7 @@ def attend(
             weights, keep.view(rows, beams, heads, slots).transpose(1, 2), p
         )
     z = torch.matmul(used, value)  # (R, H, beams, D)
-    return (
-        z.transpose(1, 2).reshape(query.size(0), heads * width),
-        weights.transpose(1, 2).reshape(query.size(0), heads, slots),
-    )
+    return z.transpose(1, 2).reshape(query.size(0), heads * width), weights
 
 
 def project_memory(m: Tensor, w: MemoryWeights, s: Settings) -> Tuple[Tensor, Tensor]:
@@ -186,6 +193,8 @@ def project_memory(m: Tensor, w: MemoryWeights, s: Settings) -> Tuple[Tensor, Te
         normed = norm(m, w.norms[g]) if len(w.norms) > 0 else m
         keys.append(split_heads(linear(normed, w.keys[g]), s.heads))
         values.append(split_heads(linear(normed, w.values[g]), s.heads))
+    if len(keys) == 1:
+        return keys[0].unsqueeze(0), values[0].unsqueeze(0)
     return torch.stack(keys), torch.stack(values)
 
 

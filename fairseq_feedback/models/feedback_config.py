@@ -153,6 +153,11 @@ def check(config: FeedbackTransformerConfig) -> None:
         require(f"{side}_embed_dim", dim >= 1, "a positive width")
         require(f"{side}_layers", layers >= 1, "at least one layer")
         require(
+            f"{side}_ffn_embed_dim",
+            getattr(config, f"{side}_ffn_embed_dim") >= 1,
+            "a positive width",
+        )
+        require(
             f"{side}_attention_heads",
             heads >= 1 and dim % heads == 0,
             f"a divisor of {flag(side + '_embed_dim')} {dim}",
@@ -170,11 +175,14 @@ def check(config: FeedbackTransformerConfig) -> None:
             f"--{missing}-layers-to-keep is missing: fairseq prunes both sides when it prunes one, "
             "so list the layers of both"
         )
+    for name in ("max_source_positions", "max_target_positions", "decoder_output_dim"):
+        require(name, getattr(config, name) >= 1, "a positive number")
     require("memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
     for name in (
         "dropout",
         "attention_dropout",
         "activation_dropout",
+        "adaptive_softmax_dropout",
         "encoder_layerdrop",
         "decoder_layerdrop",
     ):

@@ -1,6 +1,5 @@
-"""The decoder with feedback memory, shared by the encoder-decoder model and the language model."""
+"""The decoder with feedback memory."""
 
-import logging
 import math
 from typing import Dict, List, Optional, Tuple
 
@@ -24,8 +23,6 @@ from fairseq_feedback.models import warm_start
 from fairseq_feedback.modules.feedback_decoder_layer import FeedbackDecoderLayer
 from fairseq_feedback.modules.feedback_memory import FeedbackMemory
 
-logger = logging.getLogger(__name__)
-
 
 class FeedbackDecoder(TransformerDecoderBase):
     """fairseq's transformer decoder, except that all layers attend to one memory of past steps.
@@ -47,9 +44,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         name = FeedbackDecoderLayer.__name__
         self.layer_dropout = FairseqDropout(cfg.dropout, module_name=name)
         self.attention_dropout = FairseqDropout(cfg.attention_dropout, module_name=name)
-        self.activation_dropout = FairseqDropout(
-            cfg.activation_dropout or cfg.relu_dropout or 0.0, module_name=name
-        )
+        self.activation_dropout = FairseqDropout(cfg.activation_dropout, module_name=name)
         self.ffn_width = cfg.decoder.ffn_embed_dim
         self.heads = cfg.decoder.attention_heads
         self.pre_norm = cfg.decoder.normalize_before
@@ -59,7 +54,6 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.memory_init_slots = 1
         self.checkpoint_activations = cfg.checkpoint_activations
         self.beam_size = 1
-        self.need_attn = True
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
         return FeedbackDecoderLayer(cfg, no_encoder_attn)
@@ -77,8 +71,8 @@ class FeedbackDecoder(TransformerDecoderBase):
         Features (B, T, C) of all tokens, or under incremental decoding of those not seen before.
 
         The dictionary returned with them holds `attn`, the cross-attention (B, T, S) of `alignment_layer` (default:
-        the last) averaged over heads, or None in training and where nobody asked for it; and `memory`, the memory
-        vectors (T, B, C) of these steps.
+        the last) averaged over heads, or None in training if nobody asked for it; and `memory`, the memory vectors
+        (T, B, C) of these steps, detached.
         """
         if full_context_alignment:
             raise NotImplementedError(
@@ -87,7 +81,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         attn_layer = -1
         if alignment_layer is not None:
             attn_layer = alignment_layer
-        elif self.need_attn and not self.training:
+        elif not self.training:
             attn_layer = self.num_layers - 1
 
         if incremental_state is None:
@@ -107,7 +101,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
         attns: List[Optional[Tensor]] = [attn]
-        memories: List[Optional[Tensor]] = [memory]
+        memories: List[Optional[Tensor]] = [memory.detach()]
         return x, {"attn": attns, "memory": memories}
 
     def _run_sequence(
@@ -122,7 +116,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         slots = self.memory_init_slots + x.size(0)
         choices = self._draw_dropout(x, slots, cross, settings)
         kept = self._draw_layers()
-        start = self._initial_memory(x)
+        start = self._initial_memory(x.size(1), x)
         if self.checkpoint_activations and self.training and not torch.jit.is_scripting():
             return self._run_in_segments(
                 x, start, layers, cross, left_pad, kept, choices, settings, attn_layer
@@ -152,7 +146,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         memory_weights = self._memory_weights()
         state = self.get_incremental_state(incremental_state, "memory")
         if state is None:
-            start = self._initial_memory_of(tokens.size(0), self.memory.layer_weights)
+            start = self._initial_memory(tokens.size(0), self.memory.layer_weights)
             keys, values = reference.project_memory(start, memory_weights, settings)
             state = cache.start(
                 keys,
@@ -182,21 +176,21 @@ class FeedbackDecoder(TransformerDecoderBase):
         attns: List[Tensor] = []
         for t in range(new):
             keys, values, first, last = cache.visible(state, settings)
-            y, m, attn = reference.step(
+            y, m, k, v, attn = reference.step(
                 x[t],
                 keys,
                 values,
-                reference.hidden_slots(left_pad, done + t, first, last),
+                first,
                 layers,
+                memory_weights,
                 mix,
                 cross,
+                left_pad,
                 kept,
                 [dropout.at_step(d, t, first, last) for d in choices],
                 settings,
                 attn_layer,
             )
-            m = reference.blank_padding(m, left_pad, done + t)
-            k, v = reference.project_memory(m.unsqueeze(0), memory_weights, settings)
             cache.append(state, k, v, settings)
             outputs.append(y)
             memories.append(m)
@@ -290,6 +284,16 @@ class FeedbackDecoder(TransformerDecoderBase):
         """The encoder's keys and values for all layers; one copy for the beams of a sentence."""
         if encoder_out is None or len(encoder_out["encoder_out"]) == 0:
             return None
+        keys: List[Affine] = []
+        values: List[Affine] = []
+        for layer in self.layers:
+            if layer.encoder_attn is not None:
+                keys.append(Affine(layer.encoder_attn.k_proj.weight, layer.encoder_attn.k_proj.bias))
+                values.append(
+                    Affine(layer.encoder_attn.v_proj.weight, layer.encoder_attn.v_proj.bias)
+                )
+        if len(keys) == 0:
+            return None
         source = encoder_out["encoder_out"][0]  # S x B x C
         padding: Optional[Tensor] = None
         if len(encoder_out["encoder_padding_mask"]) > 0:
@@ -307,16 +311,6 @@ class FeedbackDecoder(TransformerDecoderBase):
                 source = grouped[:, :, 0]
                 if padding is not None:
                     padding = padding[::beams]
-        keys: List[Affine] = []
-        values: List[Affine] = []
-        for layer in self.layers:
-            if layer.encoder_attn is not None:
-                keys.append(Affine(layer.encoder_attn.k_proj.weight, layer.encoder_attn.k_proj.bias))
-                values.append(
-                    Affine(layer.encoder_attn.v_proj.weight, layer.encoder_attn.v_proj.bias)
-                )
-        if len(keys) == 0:
-            return None
         return reference.project_source(source, padding, keys, values, self.heads)
 
     def _layer_weights(self) -> List[LayerWeights]:
@@ -378,10 +372,7 @@ class FeedbackDecoder(TransformerDecoderBase):
                 kept[i] = bool(drawn[i] > self.decoder_layerdrop)
         return kept
 
-    def _initial_memory(self, x: Tensor) -> Tensor:
-        return self._initial_memory_of(x.size(1), x)
-
-    def _initial_memory_of(self, rows: int, like: Tensor) -> Tensor:
+    def _initial_memory(self, rows: int, like: Tensor) -> Tensor:
         return torch.zeros(
             [self.memory_init_slots, rows, self.embed_dim], dtype=like.dtype, device=like.device
         )
@@ -406,9 +397,6 @@ class FeedbackDecoder(TransformerDecoderBase):
     def set_beam_size(self, beam_size: int):
         """How many rows of a batch belong to one sentence: they share the encoder's keys and values."""
         self.beam_size = beam_size
-
-    def make_generation_fast_(self, need_attn: bool = False, **kwargs):
-        self.need_attn = bool(need_attn)
 
     def upgrade_state_dict_named(self, state_dict, name):
         """Accept checkpoints of fairseq's transformer (a warm start) and prune layers away."""

@@ -111,10 +111,9 @@ class FeedbackTransformerModel(TransformerModelBase):
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         for side in ("encoder", "decoder"):
-            name = f"{side}.embed_tokens.weight"
-            ours = self.state_dict().get(name)
-            theirs = state_dict.get(name)
-            if ours is not None and theirs is not None and len(ours) != len(theirs):
+            ours = getattr(self, side).embed_tokens.weight
+            theirs = state_dict.get(f"{side}.embed_tokens.weight")
+            if theirs is not None and len(ours) != len(theirs):
                 raise FeedbackError(
                     f"the checkpoint's {side} dictionary has {len(theirs)} entries, the data's has {len(ours)}: "
                     "use the data folder (dict.*.txt) that the checkpoint was trained with"

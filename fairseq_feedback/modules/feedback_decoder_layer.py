@@ -3,7 +3,6 @@
 from typing import Optional
 
 import torch.nn as nn
-from fairseq.modules import LayerNorm
 
 from fairseq_feedback.kernels.weights import Affine, LayerWeights
 from fairseq_feedback.modules.feedback_memory import MemoryAttention, SourceAttention
@@ -18,15 +17,15 @@ class FeedbackDecoderLayer(nn.Module):
         self.self_attn = MemoryAttention(
             dim, shared_kv=not cfg.unshared_memory_kv, pre_norm=cfg.decoder.normalize_before
         )
-        self.self_attn_layer_norm = LayerNorm(dim, export=cfg.export)
+        self.self_attn_layer_norm = nn.LayerNorm(dim)
         self.encoder_attn: Optional[SourceAttention] = None
         self.encoder_attn_layer_norm: Optional[nn.Module] = None
         if not no_encoder_attn:
             self.encoder_attn = SourceAttention(dim, cfg.encoder.embed_dim)
-            self.encoder_attn_layer_norm = LayerNorm(dim, export=cfg.export)
+            self.encoder_attn_layer_norm = nn.LayerNorm(dim)
         self.fc1 = nn.Linear(dim, ffn_dim)
         self.fc2 = nn.Linear(ffn_dim, dim)
-        self.final_layer_norm = LayerNorm(dim, export=cfg.export)
+        self.final_layer_norm = nn.LayerNorm(dim)
 
     # Affine(...) is spelled out because TorchScript cannot pass a module to a function.
     def weights(self) -> LayerWeights:

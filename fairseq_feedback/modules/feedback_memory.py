@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn as nn
-from fairseq.modules import LayerNorm
 
 
 class FeedbackMemory(nn.Module):
@@ -14,7 +13,7 @@ class FeedbackMemory(nn.Module):
         self.layer_weights = nn.Parameter(torch.zeros(layers + 1))
         self.k_proj = xavier_linear(embed_dim, embed_dim, gain=2**-0.5) if shared_kv else None
         self.v_proj = xavier_linear(embed_dim, embed_dim, gain=2**-0.5) if shared_kv else None
-        self.layer_norm = LayerNorm(embed_dim) if shared_kv and pre_norm else None
+        self.layer_norm = nn.LayerNorm(embed_dim) if shared_kv and pre_norm else None
 
 
 class MemoryAttention(nn.Module):
@@ -27,7 +26,7 @@ class MemoryAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
         self.k_proj = None if shared_kv else xavier_linear(embed_dim, embed_dim, gain=2**-0.5)
         self.v_proj = None if shared_kv else xavier_linear(embed_dim, embed_dim, gain=2**-0.5)
-        self.memory_layer_norm = LayerNorm(embed_dim) if pre_norm and not shared_kv else None
+        self.memory_layer_norm = nn.LayerNorm(embed_dim) if pre_norm and not shared_kv else None
 
 
 class SourceAttention(nn.Module):
