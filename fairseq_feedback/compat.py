@@ -69,9 +69,9 @@ def train_in_bfloat16_without_a_tpu() -> None:
     @wraps(parse)
     def parse_args_and_arch(*args, **kwargs):
         parsed = parse(*args, **kwargs)
-        if importlib.util.find_spec("torch_xla") is None:
-            known = parsed[0] if isinstance(parsed, tuple) else parsed
-            known.tpu = known.tpu and not known.bf16
+        known = parsed[0] if isinstance(parsed, tuple) else parsed
+        if getattr(known, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
+            known.tpu = False
         return parsed
 
     parse_args_and_arch.needs_no_tpu = True

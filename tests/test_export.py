@@ -8,7 +8,10 @@ from fairseq import search
 from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
 from helpers import VARIANTS, make_batch, make_dictionary, make_model, make_transformer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+]
 
 # fairseq's own transformer cannot be scripted with these either (test_what_the_host_cannot_script).
 NOT_SCRIPTABLE = ["gelu_accurate", "checkpoint_activations", "adaptive_softmax"]
@@ -80,15 +83,6 @@ def test_training_of_a_scripted_model(dictionary):
         grads.append([p.grad.clone() for p in model.parameters()])
     for a, b in zip(*grads):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_scripted_model_without_attention(dictionary):
-    model = make_model(dictionary=dictionary)
-    model.make_generation_fast_(need_attn=False)
-    sample = make_batch(dictionary)
-    got = outputs(torch.jit.script(model), sample)
-    assert got[1] is None
-    assert_same_outputs(got, outputs(model, sample))
 
 
 def test_half_precision_of_a_scripted_model(dictionary):
