@@ -56,8 +56,17 @@ def send_plain_settings() -> None:
 def avoid_old_encoder_fast_path() -> None:
     """fairseq 0.12.2 evaluates encoder layers by a torch function whose arguments have changed; 0.12.3 does not."""
     layer = transformer_layer.TransformerEncoderLayerBase
-    if "_load_from_state_dict" in vars(layer):
-        layer.can_use_fastpath = property(lambda self: False, lambda self, value: None)
+    init = layer.__init__
+    if "_load_from_state_dict" not in vars(layer) or getattr(init, "avoids_fast_path", False):
+        return
+
+    @wraps(init)
+    def __init__(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.can_use_fastpath = False
+
+    __init__.avoids_fast_path = True
+    layer.__init__ = __init__
 
 
 def train_in_bfloat16_without_a_tpu() -> None:

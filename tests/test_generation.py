@@ -10,7 +10,14 @@ from fairseq.dataclass.configs import GenerationConfig
 from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from fairseq.sequence_scorer import SequenceScorer
 from fairseq.token_generation_constraints import pack_constraints
-from helpers import VARIANTS, make_batch, make_dictionary, make_model, make_transformer
+from helpers import (
+    VARIANTS,
+    make_batch,
+    make_dictionary,
+    make_model,
+    make_transformer,
+    needs_current_fairseq,
+)
 
 pytestmark = pytest.mark.core
 
@@ -240,6 +247,7 @@ def test_max_len_grows_with_the_source(model, dictionary, sample):
         assert_found(nbest, search_slowly(model, dictionary, src, 3, max_len=5))
 
 
+@needs_current_fairseq
 def test_match_source_len(model, dictionary, sample):
     hypos = generate(model, dictionary, sample, match_source_len=True, min_len=4)
     assert_scores_are_forced(model, dictionary, sample, hypos)

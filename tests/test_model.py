@@ -7,7 +7,16 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer import TransformerConfig
-from helpers import VARIANTS, Task, make_batch, make_dictionary, make_model, make_transformer
+from helpers import (
+    OLD_FAIRSEQ,
+    VARIANTS,
+    Task,
+    make_batch,
+    make_dictionary,
+    make_model,
+    make_transformer,
+    needs_current_fairseq,
+)
 from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
@@ -66,6 +75,7 @@ def test_a_named_architecture_under_hydra_keeps_its_numbers():
     assert len(model.decoder.layers) == 1 and model.cfg.dropout == 0.3
 
 
+@needs_current_fairseq
 def test_flags_are_frozen():
     """Renaming one breaks command lines and checkpoints; the host's names for the host's things."""
     ours = {f.name for f in fields(FeedbackTransformerConfig)} - {"_name"}
@@ -123,12 +133,13 @@ def test_state_dict_names_are_frozen(shared, pre_norm):
     if pre_norm:
         expected |= NORM
     expected |= {f"layers.{i}.{k}" for i in range(2) for k in layer}
-    assert set(model.decoder.state_dict()) == expected
+    names = set(model.decoder.state_dict())
+    assert names - {"embed_positions._float_tensor"} == expected  # that one is of fairseq 0.12.2
 
 
 def test_parameters_beyond_the_transformers_are_the_mix():
     """Shared keys and values save (L - 1) pairs of projections; unshared ones cost only the mix."""
-    count = lambda m: sum(p.numel() for p in m.parameters())  # noqa: E731
+    count = lambda m: sum(p.numel() for p in m.decoder.parameters())  # noqa: E731
     transformer = count(make_transformer())
     assert count(make_model(unshared_memory_kv=True)) == transformer + 3
     assert count(make_model()) == transformer + 3 - 2 * (16 * 16 + 16)
@@ -225,13 +236,13 @@ def test_warm_start_from_a_transformer(pre_norm):
             own = [theirs[f"layers.{i}.self_attn_layer_norm.{part}"] for i in range(2)]
             torch.testing.assert_close(ours[f"memory.layer_norm.{part}"], (own[0] + own[1]) / 2)
     assert (ours["memory.layer_weights"] == 0).all()
-    for name in set(ours) & set(theirs) - {"version"}:
+    for name in set(ours) & set(theirs) - {"version", "embed_positions._float_tensor"}:
         assert torch.equal(ours[name], theirs[name]), name
 
     unshared = make_model(decoder_normalize_before=pre_norm, unshared_memory_kv=True)
     unshared.load_state_dict(dict(state))
     ours = unshared.decoder.state_dict()
-    for name in set(theirs) - {"version"}:
+    for name in set(theirs) - {"version", "embed_positions._float_tensor"}:
         assert torch.equal(ours[name], theirs[name]), name
     if pre_norm:
         for i in range(2):
@@ -308,6 +319,8 @@ def test_every_parameter_learns(variant):
     if variant == "no_cross_attention":
         idle.append("encoder.")
     for name, p in model.named_parameters():
+        if OLD_FAIRSEQ and name.startswith("encoder.layers."):
+            continue  # they hold second copies of their weights
         learns = p.grad is not None and bool(p.grad.abs().sum() > 0)
         assert learns != any(part in name for part in idle), name
 

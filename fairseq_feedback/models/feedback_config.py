@@ -175,6 +175,11 @@ def check(config: FeedbackTransformerConfig) -> None:
             f"--{missing}-layers-to-keep is missing: fairseq prunes both sides when it prunes one, "
             "so list the layers of both"
         )
+    require(
+        "merge_src_tgt_embed",
+        not config.merge_src_tgt_embed or hasattr(TransformerConfig, "merge_src_tgt_embed"),
+        "it to a newer fairseq, this one does not have it",
+    )
     for name in ("max_source_positions", "max_target_positions", "decoder_output_dim"):
         require(name, getattr(config, name) >= 1, "a positive number")
     require("memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
