@@ -3,6 +3,7 @@
 import glob
 import math
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import cli
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from helpers import OLD_FAIRSEQ
 
 from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
 
@@ -123,9 +125,7 @@ def test_resumed_equals_uninterrupted(made, update_freq, first):
     assert cli.losses(resumed.stdout) == cli.losses(whole.stdout)[first:]
 
     expected, got = load(made, name + "whole"), load(made, name)
-    assert got["model"].keys() == expected["model"].keys()
-    for key, value in expected["model"].items():
-        assert torch.equal(got["model"][key], value), key
+    assert_equal(dict(got["model"]), dict(expected["model"]))
     assert_equal(got["last_optimizer_state"], expected["last_optimizer_state"])
     for state in (expected, got):
         assert state["optimizer_history"][-1]["num_updates"] == 6
@@ -133,12 +133,16 @@ def test_resumed_equals_uninterrupted(made, update_freq, first):
     assert learning_rates[0] == learning_rates[1]
 
 
+# A tensor never given a value, and second copies of the encoder's weights, made when a checkpoint is loaded.
+IDLE_IN_OLD_FAIRSEQ = r"_float_tensor$|^encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$"
+
+
 def assert_equal(got, expected):
     assert type(got) is type(expected)
     if isinstance(expected, dict):
         assert got.keys() == expected.keys()
         for key in expected:
-            if not str(key).endswith("_float_tensor"):  # of fairseq 0.12.2, never given a value
+            if not (OLD_FAIRSEQ and re.search(IDLE_IN_OLD_FAIRSEQ, str(key))):
                 assert_equal(got[key], expected[key])
     elif isinstance(expected, (list, tuple)):
         assert len(got) == len(expected)
@@ -234,8 +238,7 @@ def test_start_from_a_transformer(made, transformer, unshared):
                 assert key not in new
                 del old[key]
     assert torch.equal(new["decoder.memory.layer_weights"], torch.zeros(3))
-    for key in old:
-        assert torch.equal(new[key], old[key]), key
+    assert_equal({key: new[key] for key in old}, dict(old))
     losses = cli.losses(train(made, name + "2", "--finetune-from-model", transformer).stdout)
     assert losses[-1] < losses[0]
 
