@@ -15,8 +15,9 @@ __version__ = "0.1.0"
 
 errors.install_hook()
 
-# Away from any checkout, `--user-dir fairseq_feedback` makes fairseq look at <fairseq>/../fairseq_feedback, and it takes
-# a package for another one if its path is spelled differently. Known by both names, it may be imported either way, twice.
+# Away from any checkout, `--user-dir fairseq_feedback` makes fairseq look at <fairseq>/../fairseq_feedback, and it
+# takes a package for another one if its path is spelled differently. Known by both names, the package may be imported
+# either way, twice.
 for _path in (
     os.path.abspath(__path__[0]),
     os.path.join(os.path.dirname(fairseq.__file__), "..", __name__),

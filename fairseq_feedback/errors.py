@@ -2,7 +2,6 @@
 
 import sys
 
-
 # How messages of fairseq begin that say all there is to say.
 CLEAR_MESSAGES_OF_FAIRSEQ = ("Size of sample #",)
 

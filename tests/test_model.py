@@ -301,7 +301,7 @@ def test_checkpoint_activations_change_memory_and_nothing_else(options):
         if gradient is None:
             assert few[1][name] is None
         else:
-            torch.testing.assert_close(few[1][name], gradient, msg=lambda m: f"{name}: {m}")
+            torch.testing.assert_close(few[1][name], gradient)
     assert few[2] < 0.6 * plain[2]
 
 

@@ -22,7 +22,7 @@ def load(name):
         sys.path.remove(str(FOLDER))
 
 
-grammar, corpus = load("grammar"), load("corpus")
+vocabulary, grammar, corpus = load("vocabulary"), load("grammar"), load("corpus")
 
 
 def arguments(out, counts=None, seed=1):
@@ -103,7 +103,7 @@ def test_held_out_pairs_are_in_the_words(splits):
     """Each pair that a sentence lists shows in its German: nothing is listed that is not said."""
     for row in splits["test"]:
         for kind, word, noun in row[2]:
-            entry = grammar.NOUN[noun]
+            entry = vocabulary.NOUN[noun]
             forms = {entry.form(plural, case) for plural in (False, True) for case in "NADG"}
             assert forms & set(row[1].split()), (row, noun)
             if kind == "adjective":
@@ -163,14 +163,14 @@ PHRASES = [  # determiner, adjective, noun, plural; nominative, accusative, dati
 
 @pytest.mark.parametrize("row", PHRASES, ids=lambda row: row[4])
 def test_noun_phrase(row):
-    adjective = {entry[0]: entry for entry in grammar.ADJECTIVES}.get(row[1])
-    found = [grammar.german_phrase(row[0], adjective, grammar.NOUN[row[2]], row[3], case)
+    adjective = {entry[0]: entry for entry in vocabulary.ADJECTIVES}.get(row[1])
+    found = [grammar.german_phrase(row[0], adjective, vocabulary.NOUN[row[2]], row[3], case)
              for case in "NADG"]
     assert found == list(row[4:])
 
 
 def test_number_before_an_adjective():
-    old, book = grammar.ADJECTIVES[0], grammar.NOUN["book"]
+    old, book = vocabulary.ADJECTIVES[0], vocabulary.NOUN["book"]
     assert grammar.german_phrase("", old, book, True, "D", "zwei") == "zwei alten Büchern"
     assert grammar.german_phrase("", old, book, False, "D", "Annas") == "Annas altem Buch"
     assert grammar.german_phrase("", old, book, True, "N", "deren") == "deren alte Bücher"
@@ -180,7 +180,7 @@ def test_numbers():
     expected = {1: ("one", "eins"), 16: ("sixteen", "sechzehn"), 17: ("seventeen", "siebzehn"),
                 21: ("twenty-one", "einundzwanzig"), 30: ("thirty", "dreißig"),
                 66: ("sixty-six", "sechsundsechzig"), 77: ("seventy-seven", "siebenundsiebzig")}
-    assert {n: grammar.number(n) for n in expected} == expected
+    assert {n: vocabulary.number(n) for n in expected} == expected
 
 
 def test_clock():
@@ -210,26 +210,26 @@ VERBS = [  # ich, er, wir, infinitive, participle, auxiliary
 
 @pytest.mark.parametrize("row", VERBS, ids=lambda row: row[0])
 def test_verb(row):
-    verb = {verb.en: verb for verb in grammar.VERBS}[row[0]]
+    verb = {verb.en: verb for verb in vocabulary.VERBS}[row[0]]
     assert verb.german + (verb.infinitive, verb.de_participle, verb.auxiliary[1]) == row[1:]
 
 
 def test_know_is_wissen_before_a_clause_and_kennen_with_a_noun():
-    forms = {verb.frame: verb.german for verb in grammar.VERBS if verb.en == "know"}
+    forms = {verb.frame: verb.german for verb in vocabulary.VERBS if verb.en == "know"}
     assert forms == {"a": ("kenne", "kennt", "kennen"), "c": ("weiß", "weiß", "wissen")}
 
 
 def test_verb_endings():
-    for verb in grammar.VERBS:
+    for verb in vocabulary.VERBS:
         assert verb.german[1].endswith("t") or verb.german[1] == "weiß"
         assert verb.de_participle.endswith(("t", "en")), verb.en
 
 
 def a_clause(name, tense, place=None, time=None):
     """"The man VERB the window" with the parts in the order that a speaker would draw them."""
-    verb = {verb.en: verb for verb in grammar.VERBS}[name]
+    verb = {verb.en: verb for verb in vocabulary.VERBS}[name]
     speaker = grammar.Speaker(lambda: 0.0)
-    man = grammar.Phrase("the man", "the man", {"N": "der Mann"}, grammar.NOUN["man"])
+    man = grammar.Phrase("the man", "the man", {"N": "der Mann"}, vocabulary.NOUN["man"])
     words, finite, end = speaker.verb_group(verb, man, tense, "")
     nothing = ("", "")
     return grammar.Clause(verb, ["the man", words, "the window"], place or nothing, time or nothing,
@@ -278,11 +278,11 @@ def test_relative_clause(role, german):
 
     def common(noun, level, determiners, before):
         assert before == "deren"
-        return grammar.Phrase("wife", "wife", {"N": before + " Frau"}, grammar.NOUN["woman"])
+        return grammar.Phrase("wife", "wife", {"N": before + " Frau"}, vocabulary.NOUN["woman"])
 
     speaker.clause, speaker.pick, speaker.common = clause, pick, common
     cases = dict.fromkeys("NADG", "die Kinder")
-    phrase = grammar.Phrase("the children", "the children", cases, grammar.NOUN["child"], True)
+    phrase = grammar.Phrase("the children", "the children", cases, vocabulary.NOUN["child"], True)
     speaker.add_relative(phrase, 1)
     assert " ".join(phrase.german["N"].split()) == german and phrase.relative
     assert asked == [(1, role, role in "AD")]

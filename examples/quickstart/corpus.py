@@ -94,7 +94,7 @@ def write(out, splits):
         for temporary, path in files.items():
             os.replace(str(temporary), str(path))
     except OSError as error:
-        raise Problem("--out %s: cannot write there: %s." % (out, error.strerror))
+        raise Problem("--out %s: cannot write there: %s." % (out, error.strerror)) from error
     finally:
         for temporary in files:
             if temporary.exists():

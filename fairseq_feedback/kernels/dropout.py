@@ -11,7 +11,10 @@ from .weights import LayerDropout, Settings
 def draw(
     x: Tensor, slots: int, source: int, ffn_width: int, layers: int, settings: Settings
 ) -> List[LayerDropout]:
-    """Choices for T steps of every layer. x: (T, B, C); slots: M after the last step; source: S, 0 = no cross-attention."""
+    """Choices for T steps of every layer.
+
+    x: (T, B, C); slots: M after the last step; source: S, 0 = no cross-attention.
+    """
     steps, rows, width = x.shape
     drawn: List[LayerDropout] = []
     for _ in range(layers):

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
 
+
 def _option(default, help):
     return field(default=default, metadata={"help": help})
 
