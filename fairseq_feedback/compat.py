@@ -1,6 +1,6 @@
 """What a current torch needs from fairseq, clear words for bad checkpoints, and two options that did not work.
 
-Imported before everything else of this package. Each function can run twice.
+Imported before everything else of this package.
 """
 
 import argparse
@@ -40,8 +40,6 @@ def allow_checkpoint_types() -> None:
 def send_plain_settings() -> None:
     """Let several workers resume: the checkpoint that rank 0 sends holds an omegaconf, unsafe to the safe loader."""
     send = distributed_utils.broadcast_object
-    if getattr(send, "sends_plain_settings", False):
-        return
 
     @wraps(send)
     def broadcast_object(obj, *args, **kwargs):
@@ -49,31 +47,27 @@ def send_plain_settings() -> None:
             obj = {**obj, "cfg": OmegaConf.to_container(obj["cfg"])}
         return send(obj, *args, **kwargs)
 
-    broadcast_object.sends_plain_settings = True
     distributed_utils.broadcast_object = broadcast_object
 
 
 def avoid_old_encoder_fast_path() -> None:
     """fairseq 0.12.2 evaluates encoder layers by a torch function whose arguments have changed; 0.12.3 does not."""
     layer = transformer_layer.TransformerEncoderLayerBase
-    init = layer.__init__
-    if "_load_from_state_dict" not in vars(layer) or getattr(init, "avoids_fast_path", False):
+    if "_load_from_state_dict" not in vars(layer):
         return
+    init = layer.__init__
 
     @wraps(init)
     def __init__(self, *args, **kwargs):
         init(self, *args, **kwargs)
         self.can_use_fastpath = False
 
-    __init__.avoids_fast_path = True
     layer.__init__ = __init__
 
 
 def train_in_bfloat16_without_a_tpu() -> None:
     """fairseq takes --bf16 for a wish to train on a TPU, and stops where there is none."""
     parse = options.parse_args_and_arch
-    if getattr(parse, "needs_no_tpu", False):
-        return
 
     @wraps(parse)
     def parse_args_and_arch(*args, **kwargs):
@@ -83,7 +77,6 @@ def train_in_bfloat16_without_a_tpu() -> None:
             known.tpu = False
         return parsed
 
-    parse_args_and_arch.needs_no_tpu = True
     options.parse_args_and_arch = parse_args_and_arch
 
 
@@ -108,8 +101,6 @@ def _no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
 def name_bad_checkpoints() -> None:
     """Say which checkpoint cannot be read, and why, in one sentence."""
     load = checkpoint_utils.load_checkpoint_to_cpu
-    if getattr(load, "names_bad_checkpoints", False):
-        return
 
     @wraps(load)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
@@ -128,7 +119,6 @@ def name_bad_checkpoints() -> None:
                 "Copy it again, or take an earlier one."
             ) from error
 
-    load_checkpoint_to_cpu.names_bad_checkpoints = True
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 
 

@@ -177,6 +177,17 @@ def test_training_by_bleu(made):
     assert len(cli.best(generate(made, path=best).stdout)) == 8
 
 
+def test_adaptive_softmax(made):
+    more = ["--adaptive-softmax-cutoff", "10,16", "--ddp-backend", "legacy_ddp"]
+    flags = cli.train_flags(made.data, made.folder / "adaptive", *more, updates=40)
+    at = flags.index("--criterion")
+    flags[at : at + 4] = ["--criterion", "adaptive_loss"]
+    losses = cli.losses(cli.run("train", *flags, log=made.log).stdout)
+    assert losses[-1] < losses[0] - 0.5
+    path = made.folder / "adaptive" / "checkpoint_last.pt"
+    assert len(cli.best(generate(made, path=path).stdout)) == 8
+
+
 def test_layerdrop_and_pruning(made):
     more = ["--decoder-layers", 3, "--decoder-layerdrop", 0.5, "--encoder-layerdrop", 0.2]
     losses = cli.losses(train(made, "layerdrop", *more, updates=30).stdout)
