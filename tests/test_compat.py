@@ -253,7 +253,7 @@ def check():
     modules = [n for n in sys.modules if n.endswith("feedback_transformer")]
     assert modules == ["fairseq_feedback.models.feedback_transformer"], modules
     load = checkpoint_utils.load_checkpoint_to_cpu
-    assert load.names_bad_checkpoints and not hasattr(load.__wrapped__, "__wrapped__")
+    assert hasattr(load, "__wrapped__") and not hasattr(load.__wrapped__, "__wrapped__")
     assert sys.excepthook.prints_feedback_errors
 
 package_dir = {package!r}
