@@ -43,8 +43,8 @@ fi
 mkdir -p -- "$OUT"
 CORES=$(getconf _NPROCESSORS_ONLN)
 
-# What other code, commands or corpus made is of no use: begin again.
-MADE_WITH=$(find scripts/quickstart.sh "$QUICKSTART" fairseq_feedback -name '*.*' ! -name '*.pyc' -type f -exec cksum {} + |
+# What other code, commands or corpus made is of no use: begin again. The report is made anew every time.
+MADE_WITH=$(find scripts/quickstart.sh "$QUICKSTART" fairseq_feedback -name '*.[ps][yh]' ! -name report.py -exec cksum {} + |
     cat - <(echo "$UPDATES") | sort | cksum)
 if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$MADE_WITH" ]]; then
     rm -rf -- "$OUT"/{text,bpe,codes,data,feedback,transformer} "$OUT"/done-*

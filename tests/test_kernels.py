@@ -7,7 +7,7 @@ from fairseq import utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_feedback.kernels import dropout, reference
+from fairseq_feedback.kernels import dropout, reference, segments
 from fairseq_feedback.kernels.weights import Affine, LayerDropout, LayerWeights, MemoryWeights, Settings
 
 pytestmark = pytest.mark.core
@@ -149,8 +149,7 @@ def test_blocks_with_carried_memory_equal_one_long_block(name):
     whole, memory, _ = p.run()
     outputs, carried = [], p.memory
     for first, last in ((0, 3), (3, 4), (4, 7)):
-        slots = len(p.memory) + last
-        drop = [dropout.steps(d, first, last, slots) for d in p.dropout]
+        drop = [segments.dropout_of(d, first, last) for d in p.dropout]
         y, m, _ = p.run(p.x[first:last], carried, drop)
         outputs.append(y)
         carried = torch.cat([carried, m])

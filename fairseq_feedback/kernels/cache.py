@@ -66,19 +66,17 @@ def visible(cache: Cache, settings: Settings) -> Tuple[Tensor, Tensor, int, int]
 
 def append(cache: Cache, k: Tensor, v: Tensor, settings: Settings) -> None:
     """Write the memory of the step just done. k, v: (G, B, H, 1, D)."""
-    progress = _get(cache, "progress")
-    end = settings.init_slots + int(progress[0]) - int(progress[1])
+    end = _filled(cache, settings)
     if end == _get(cache, "keys").size(3):
         end = _make_room(cache, end, settings)
     _get(cache, "keys")[:, :, :, end : end + 1] = k
     _get(cache, "values")[:, :, :, end : end + 1] = v
-    progress[0] += 1
+    _get(cache, "progress")[0] += 1
 
 
 def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
     """Give every row the past of row order[i]; there may be fewer rows, or more, than before."""
-    progress = _get(cache, "progress")
-    filled = settings.init_slots + int(progress[0]) - int(progress[1])
+    filled = _filled(cache, settings)
     rows = _get(cache, "keys").size(1)
     for name in ["keys", "values"]:
         buffer = _get(cache, name)
@@ -94,6 +92,12 @@ def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
         cache["left_pad"] = left_pad.index_select(0, order)
     if "cross_keys" in cache:
         _reorder_cross(cache, order, rows)
+
+
+def _filled(cache: Cache, settings: Settings) -> int:
+    """Slots of the buffers that hold something."""
+    progress = _get(cache, "progress")
+    return settings.init_slots + int(progress[0]) - int(progress[1])
 
 
 def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
@@ -117,11 +121,10 @@ def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
 def _make_room(cache: Cache, end: int, settings: Settings) -> int:
     """Forget what lies before the span if that is at least half of the buffer, else double the buffer."""
     live = end - first_visible(end, settings.span)
-    progress = _get(cache, "progress")
     capacity = end if 2 * live <= end else 2 * end
     for name in ["keys", "values"]:
         cache[name] = _enlarged(_get(cache, name)[:, :, :, end - live :], live, capacity)
-    progress[1] += end - live
+    _get(cache, "progress")[1] += end - live
     return live
 
 

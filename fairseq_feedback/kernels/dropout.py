@@ -53,21 +53,6 @@ def at_step(d: LayerDropout, t: int, first: int, last: int) -> LayerDropout:
     )
 
 
-def steps(d: LayerDropout, first: int, last: int, slots: int) -> LayerDropout:
-    """The choices of the steps first..last-1, the last of which sees fewer than `slots` memory slots."""
-    memory_attn = d.memory_attn
-    if memory_attn is not None:
-        memory_attn = memory_attn[first:last, :, :, :slots]
-    return LayerDropout(
-        memory_attn,
-        _rows(d.attn_out, first, last),
-        _rows(d.cross_attn, first, last),
-        _rows(d.cross_out, first, last),
-        _rows(d.activation, first, last),
-        _rows(d.ffn_out, first, last),
-    )
-
-
 def apply(x: Tensor, keep: Optional[Tensor], p: float) -> Tensor:
     if keep is None:
         return x
@@ -82,7 +67,3 @@ def _keep(x: Tensor, shape: List[int], p: float) -> Optional[Tensor]:
 
 def _row(keep: Optional[Tensor], t: int) -> Optional[Tensor]:
     return None if keep is None else keep[t]
-
-
-def _rows(keep: Optional[Tensor], first: int, last: int) -> Optional[Tensor]:
-    return None if keep is None else keep[first:last]

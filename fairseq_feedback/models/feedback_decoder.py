@@ -1,6 +1,5 @@
 """The decoder with feedback memory."""
 
-import math
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -8,9 +7,8 @@ import torch.nn as nn
 from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from fairseq_feedback.kernels import cache, dropout, reference
+from fairseq_feedback.kernels import cache, dropout, reference, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
     CrossMemory,
@@ -117,21 +115,13 @@ class FeedbackDecoder(TransformerDecoderBase):
         choices = self._draw_dropout(x, slots, cross, settings)
         kept = self._draw_layers()
         start = self._initial_memory(x.size(1), x)
-        if self.checkpoint_activations and self.training and not torch.jit.is_scripting():
-            return self._run_in_segments(
-                x, start, layers, cross, left_pad, kept, choices, settings, attn_layer
+        weights = self._memory_weights()
+        if self.checkpoint_activations and self.training:
+            return segments.run(
+                x, start, layers, weights, cross, left_pad, kept, choices, settings, attn_layer
             )
         return reference.run(
-            x,
-            start,
-            layers,
-            self._memory_weights(),
-            cross,
-            left_pad,
-            kept,
-            choices,
-            settings,
-            attn_layer,
+            x, start, layers, weights, cross, left_pad, kept, choices, settings, attn_layer
         )
 
     def _run_new_steps(
@@ -200,55 +190,6 @@ class FeedbackDecoder(TransformerDecoderBase):
             torch.stack(outputs),
             torch.stack(memories),
             torch.stack(attns) if len(attns) > 0 else None,
-        )
-
-    @torch.jit.unused
-    def _run_in_segments(
-        self,
-        x: Tensor,
-        start: Tensor,
-        layers: List[LayerWeights],
-        cross: Optional[CrossMemory],
-        left_pad: Optional[Tensor],
-        kept: List[bool],
-        choices: List[LayerDropout],
-        settings: Settings,
-        attn_layer: int,
-    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-        """--checkpoint-activations: about sqrt(T) segments; backward recomputes one after another.
-
-        A segment starts from the memory of those before it, so the result is that of one long run.
-        """
-        total = x.size(0)
-        length = math.isqrt(total - 1) + 1
-        memory_weights = self._memory_weights()
-        memory = start
-        outputs, attns = [], []
-        for first in range(0, total, length):
-            last = min(first + length, total)
-            slots = self.memory_init_slots + last
-            y, m, attn = checkpoint(
-                reference.run,
-                x[first:last],
-                memory,
-                layers,
-                memory_weights,
-                cross,
-                left_pad,
-                kept,
-                [dropout.steps(d, first, last, slots) for d in choices],
-                settings,
-                attn_layer,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            memory = torch.cat([memory, m])
-            outputs.append(y)
-            attns.append(attn)
-        return (
-            torch.cat(outputs),
-            memory[self.memory_init_slots :],
-            None if attns[0] is None else torch.cat(attns),
         )
 
     def _embed(

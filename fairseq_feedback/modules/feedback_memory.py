@@ -9,7 +9,6 @@ class FeedbackMemory(nn.Module):
 
     def __init__(self, layers: int, embed_dim: int, shared_kv: bool, pre_norm: bool):
         super().__init__()
-        self.shared_kv = shared_kv
         self.layer_weights = nn.Parameter(torch.zeros(layers + 1))
         self.k_proj = xavier_linear(embed_dim, embed_dim, gain=2**-0.5) if shared_kv else None
         self.v_proj = xavier_linear(embed_dim, embed_dim, gain=2**-0.5) if shared_kv else None

@@ -1,0 +1,61 @@
+"""The reference loop in segments of time that backward recomputes: --checkpoint-activations."""
+
+import math
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from . import reference
+from .weights import CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+
+
+@torch.jit.unused
+def run(
+    x: Tensor,
+    memory: Tensor,
+    layers: List[LayerWeights],
+    memory_weights: MemoryWeights,
+    cross: Optional[CrossMemory],
+    left_pad: Optional[Tensor],
+    layer_kept: List[bool],
+    dropout: List[LayerDropout],
+    settings: Settings,
+    attn_layer: int = -1,
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """As reference.run, with about sqrt(T) segments; a segment starts from the memory of those before it."""
+    carried = memory.size(0)
+    total = x.size(0)
+    length = math.isqrt(total - 1) + 1
+    outputs, attns = [], []
+    for first in range(0, total, length):
+        last = min(first + length, total)
+        y, m, attn = checkpoint(
+            reference.run,
+            x[first:last],
+            memory,
+            layers,
+            memory_weights,
+            cross,
+            left_pad,
+            layer_kept,
+            [dropout_of(d, first, last) for d in dropout],
+            settings,
+            attn_layer,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        memory = torch.cat([memory, m])
+        outputs.append(y)
+        attns.append(attn)
+    return (
+        torch.cat(outputs),
+        memory[carried:],
+        None if attns[0] is None else torch.cat(attns),
+    )
+
+
+def dropout_of(d: LayerDropout, first: int, last: int) -> LayerDropout:
+    """The choices of the steps first..last-1."""
+    return LayerDropout(*(None if keep is None else keep[first:last] for keep in d))
