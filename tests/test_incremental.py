@@ -57,26 +57,31 @@ def random_ends(steps, generator, first=1):
     return [t for t in range(first, steps) if cuts[t]] + [steps]
 
 
+def assert_pieces_are_teacher_forcing(model, dictionary, *pieces, atol=1e-9, **batch):
+    """pieces: for each time that the batch is decoded, where the tokens of each call end."""
+    src, lengths, prev = make_batch(dictionary, **batch)
+    encoder_out = encode(model, src, lengths)
+    want = run(model.decoder, prev, encoder_out)
+    for ends in pieces:
+        got = run_in_chunks(model.decoder, prev, encoder_out, ends)
+        assert_same(got, want, prev.ne(dictionary.pad()), atol=atol)
+
+
+ONE_BY_ONE = range(1, 10)  # all of the 9 tokens that make_batch gives
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_token_at_a_time(variant):
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
-    src, lengths, prev = make_batch(dictionary)
-    encoder_out = encode(model, src, lengths)
-    want = run(model.decoder, prev, encoder_out)
-    got = run_in_chunks(model.decoder, prev, encoder_out, range(1, prev.size(1) + 1))
-    assert_same(got, want, prev.ne(dictionary.pad()))
+    assert_pieces_are_teacher_forcing(model, dictionary, ONE_BY_ONE)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_one_token_at_a_time_of_every_architecture(arch):
     dictionary = make_dictionary()
     model = make_model(arch, dictionary)
-    src, lengths, prev = make_batch(dictionary)
-    encoder_out = encode(model, src, lengths)
-    want = run(model.decoder, prev, encoder_out)
-    got = run_in_chunks(model.decoder, prev, encoder_out, range(1, prev.size(1) + 1))
-    assert_same(got, want, prev.ne(dictionary.pad()), atol=1e-5)
+    assert_pieces_are_teacher_forcing(model, dictionary, ONE_BY_ONE, atol=1e-5)
 
 
 @pytest.mark.parametrize("left_pad", [False, True], ids=["right_pad", "left_pad"])
@@ -84,14 +89,11 @@ def test_one_token_at_a_time_of_every_architecture(arch):
 def test_a_prompt_then_pieces(variant, left_pad):
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
-    src, lengths, prev = make_batch(dictionary, target=12, left_pad_target=left_pad)
-    encoder_out = encode(model, src, lengths)
-    want = run(model.decoder, prev, encoder_out)
     generator = torch.Generator().manual_seed(5)
-    for first in (3, 3, 5, 12):
-        ends = random_ends(prev.size(1), generator, first)
-        got = run_in_chunks(model.decoder, prev, encoder_out, ends)
-        assert_same(got, want, prev.ne(dictionary.pad()))
+    pieces = [random_ends(12, generator, first) for first in (3, 3, 5, 12)]
+    assert_pieces_are_teacher_forcing(
+        model, dictionary, *pieces, target=12, left_pad_target=left_pad
+    )
 
 
 @pytest.mark.parametrize("variant", ["plain", "span_3", "learned_positions"])
@@ -99,12 +101,8 @@ def test_left_padding_that_arrives_in_pieces(variant):
     # The rows are padded by none, one, two and three tokens, and the first call sees one or two.
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
-    src, lengths, prev = make_batch(dictionary, rows=4, left_pad_target=True)
-    encoder_out = encode(model, src, lengths)
-    want = run(model.decoder, prev, encoder_out)
-    for ends in ([1, 2, 3, 9], [2, 3, 9], range(1, 10)):
-        got = run_in_chunks(model.decoder, prev, encoder_out, ends)
-        assert_same(got, want, prev.ne(dictionary.pad()))
+    pieces = [1, 2, 3, 9], [2, 3, 9], ONE_BY_ONE
+    assert_pieces_are_teacher_forcing(model, dictionary, *pieces, rows=4, left_pad_target=True)
 
 
 def test_several_zero_slots():
@@ -112,11 +110,7 @@ def test_several_zero_slots():
     for span in (0, 2):
         model = make_model(dictionary=dictionary, memory_span=span).double()
         model.decoder.memory_init_slots = 3
-        src, lengths, prev = make_batch(dictionary, left_pad_target=True)
-        encoder_out = encode(model, src, lengths)
-        want = run(model.decoder, prev, encoder_out)
-        got = run_in_chunks(model.decoder, prev, encoder_out, [4, 5, 6, 9])
-        assert_same(got, want, prev.ne(dictionary.pad()))
+        assert_pieces_are_teacher_forcing(model, dictionary, [4, 5, 6, 9], left_pad_target=True)
 
 
 @pytest.mark.parametrize("left_pad", [False, True], ids=["right_pad", "left_pad"])
