@@ -137,12 +137,16 @@ def test_resumed_equals_uninterrupted(made, update_freq, first):
 IDLE_IN_OLD_FAIRSEQ = r"_float_tensor$|^encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$"
 
 
+def is_idle(key):
+    return OLD_FAIRSEQ and bool(re.search(IDLE_IN_OLD_FAIRSEQ, str(key)))
+
+
 def assert_equal(got, expected):
     assert type(got) is type(expected)
     if isinstance(expected, dict):
         assert got.keys() == expected.keys()
         for key in expected:
-            if not (OLD_FAIRSEQ and re.search(IDLE_IN_OLD_FAIRSEQ, str(key))):
+            if not is_idle(key):
                 assert_equal(got[key], expected[key])
     elif isinstance(expected, (list, tuple)):
         assert len(got) == len(expected)
@@ -162,7 +166,8 @@ def test_checkpoint_activations_change_nothing(made):
     assert cli.losses(saving.stdout) == cli.losses(plain.stdout)
     expected = load(made, "plain")["model"]
     for key, value in load(made, "saving")["model"].items():
-        torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-5)
+        if not is_idle(key):
+            torch.testing.assert_close(value, expected[key], rtol=0, atol=1e-5)
 
 
 def test_training_by_bleu(made):
