@@ -1,18 +1,17 @@
-"""The reference loop in segments of time that backward recomputes: --checkpoint-activations."""
+"""Any kernel in segments of time that backward recomputes: --checkpoint-activations."""
 
 import math
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import reference
 from .weights import CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
 
 
-@torch.jit.unused
 def run(
+    kernel: Callable,  # reference.run or one like it
     x: Tensor,
     memory: Tensor,
     layers: List[LayerWeights],
@@ -24,7 +23,7 @@ def run(
     settings: Settings,
     attn_layer: int = -1,
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """As reference.run, with about sqrt(T) segments; a segment starts from the memory of those before it."""
+    """As the kernel, with about sqrt(T) segments; a segment starts from the memory of those before it."""
     carried = memory.size(0)
     total = x.size(0)
     length = math.isqrt(total - 1) + 1
@@ -32,7 +31,7 @@ def run(
     for first in range(0, total, length):
         last = min(first + length, total)
         y, m, attn = checkpoint(
-            reference.run,
+            kernel,
             x[first:last],
             memory,
             layers,

@@ -61,6 +61,12 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "give every decoder layer its own keys and values of the memory (default: one pair for all layers)",
     )
 
+    feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _option(
+        "auto",
+        "how sequences are computed: bptt (fast, its backward is derived by hand), reference (readable, its backward "
+        "is autograd's) or auto (bptt wherever it can be)",
+    )
+
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _option(
         "relu", "activation function to use"
     )

@@ -1,5 +1,6 @@
 """The decoder with feedback memory."""
 
+import logging
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -8,7 +9,7 @@ from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
 
-from fairseq_feedback.kernels import cache, dropout, reference, segments
+from fairseq_feedback.kernels import bptt, cache, dropout, reference, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
     CrossMemory,
@@ -21,12 +22,14 @@ from fairseq_feedback.models import warm_start
 from fairseq_feedback.modules.feedback_decoder_layer import FeedbackDecoderLayer
 from fairseq_feedback.modules.feedback_memory import FeedbackMemory
 
+logger = logging.getLogger(__name__)
+
 
 class FeedbackDecoder(TransformerDecoderBase):
     """fairseq's transformer decoder, except that all layers attend to one memory of past steps.
 
     The embedding, the output layer and the incremental-decoding interface are the host's. What happens in between
-    is kernels/reference.py, one step at a time, with teacher forcing as in decoding.
+    is a kernel: under teacher forcing any of kernels/, in decoding the step of kernels/reference.py.
     """
 
     def __init__(self, cfg, dictionary, embed_tokens, no_encoder_attn=False, output_projection=None):
@@ -51,6 +54,8 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.memory_span = cfg.memory_span
         self.memory_init_slots = 1
         self.checkpoint_activations = cfg.checkpoint_activations
+        self.feedback_kernel = str(cfg.feedback_kernel)
+        self.kernels_said: List[str] = []
         self.beam_size = 1
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
@@ -116,13 +121,41 @@ class FeedbackDecoder(TransformerDecoderBase):
         kept = self._draw_layers()
         start = self._initial_memory(x.size(1), x)
         weights = self._memory_weights()
-        if self.checkpoint_activations and self.training:
-            return segments.run(
+        if torch.jit.is_scripting():
+            return reference.run(
                 x, start, layers, weights, cross, left_pad, kept, choices, settings, attn_layer
             )
-        return reference.run(
+        return self._run_kernel(
             x, start, layers, weights, cross, left_pad, kept, choices, settings, attn_layer
         )
+
+    @torch.jit.unused
+    def _run_kernel(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        layers: List[LayerWeights],
+        memory_weights: MemoryWeights,
+        cross: Optional[CrossMemory],
+        left_pad: Optional[Tensor],
+        layer_kept: List[bool],
+        choices: List[LayerDropout],
+        settings: Settings,
+        attn_layer: int,
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        name, reason = self.feedback_kernel, ""
+        if name != "reference":
+            reason = bptt.unsupported(x, cross, attn_layer)
+            name = "bptt" if reason is None else "reference"
+        said = f"feedback kernel: {name}" + (f", because {reason}" if reason else "")
+        if said not in self.kernels_said:
+            self.kernels_said.append(said)
+            logger.info(said)
+        kernel = bptt.run if name == "bptt" else reference.run
+        args = (x, memory, layers, memory_weights, cross, left_pad, layer_kept, choices, settings, attn_layer)
+        if self.checkpoint_activations and self.training:
+            return segments.run(kernel, *args)
+        return kernel(*args)
 
     def _run_new_steps(
         self,

@@ -1,0 +1,129 @@
+"""The fast kernel for training: backpropagation through time, derived by hand.
+
+Signature and mathematics are those of reference.py; what is missing is autograd's graph of every step. bptt_forward.py
+and bptt_backward.py are functions of tensors, this file ties them to autograd. Equation numbers: see README.md.
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from . import reference
+from .bptt_backward import backward
+from .bptt_forward import Constants, Inputs, forward
+from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+
+
+def unsupported(x: Tensor, cross: Optional[CrossMemory], attn_layer: int) -> Optional[str]:
+    """Why this kernel cannot do a run that the reference can; None if it can."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return "the model is being exported"
+    if cross is not None and cross.keys.size(1) != x.size(1):
+        return "several rows share a source sentence"
+    if attn_layer >= 0 and torch.is_grad_enabled():
+        return "attention weights are wanted together with gradients"
+    return None
+
+
+@torch.jit.unused
+def run(
+    x: Tensor,
+    memory: Tensor,
+    layers: List[LayerWeights],
+    memory_weights: MemoryWeights,
+    cross: Optional[CrossMemory],
+    left_pad: Optional[Tensor],
+    layer_kept: List[bool],
+    dropout: List[LayerDropout],
+    settings: Settings,
+    attn_layer: int = -1,
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """As reference.run."""
+    kept = [i for i, k in enumerate(layer_kept) if k]
+    if not kept:
+        return reference.run(
+            x, memory, layers, memory_weights, cross, left_pad, layer_kept, dropout, settings, attn_layer
+        )
+    if len(memory_weights.keys) > 1:  # each layer has its own
+        groups = [[affines[i] for i in kept] if affines else [] for affines in memory_weights[1:]]
+        memory_weights = MemoryWeights(memory_weights.mix, *groups)
+    keys, values = reference.project_memory(memory, memory_weights, settings)
+    layers = [layers[i] for i in kept]
+    query, layers[0] = _first_query(x, layers[0], settings)
+    dtype = x.dtype
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+    inputs = Inputs(
+        x=x,
+        query=query.to(dtype),
+        keys=keys.to(dtype),
+        values=values.to(dtype),
+        mix=_mix_of_kept(reference.mix_weights(memory_weights, x), kept),
+        layers=layers,
+        memory_keys=memory_weights.keys,
+        memory_values=memory_weights.values,
+        memory_norms=memory_weights.norms,
+        cross_keys=None if cross is None else _of_layers(cross.keys, kept).to(dtype),
+        cross_values=None if cross is None else _of_layers(cross.values, kept).to(dtype),
+    )
+    constants = Constants(
+        settings,
+        [dropout[i] for i in kept] if dropout else [],
+        left_pad,
+        None if cross is None else cross.padding,
+        dtype,
+        kept.index(attn_layer) if attn_layer in kept else -1,
+    )
+    leaves, spec = tree_flatten(inputs)
+    save = torch.is_grad_enabled() and any(leaf is not None and leaf.requires_grad for leaf in leaves)
+    return _Bptt.apply(constants, spec, save, *leaves)
+
+
+class _Bptt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, constants, spec, save, *leaves):
+        inputs = tree_unflatten(leaves, spec)
+        with torch.autocast(inputs.x.device.type, enabled=False):
+            outputs, memory, keys, values, attn, kept = forward(inputs, constants, save)
+        if save:
+            keys, values = [k.all() for k in keys], [v.data for v in values]
+            tensors, ctx.spec = tree_flatten((inputs, constants.dropout, outputs, memory, keys, values, kept))
+            ctx.save_for_backward(*tensors)
+            ctx.constants = constants._replace(dropout=[])
+            ctx.set_materialize_grads(False)
+            if attn is not None:
+                ctx.mark_non_differentiable(attn)
+        return outputs, memory, attn
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_outputs, d_memory, _):
+        inputs, dropout, *rest = tree_unflatten(ctx.saved_tensors, ctx.spec)
+        constants = ctx.constants._replace(dropout=dropout)
+        with torch.autocast(inputs.x.device.type, enabled=False):
+            gradients = backward(inputs, constants, *rest, d_outputs, d_memory)
+        return (None, None, None, *tree_flatten(gradients)[0])
+
+
+def _first_query(x: Tensor, w: LayerWeights, s: Settings) -> Tuple[Tensor, LayerWeights]:
+    """Queries of the first layer for all steps (7), and the layer without the weights that only they need."""
+    scale = (x.size(2) // s.heads) ** -0.5
+    normed = reference.norm(x, w.attn_norm) if s.pre_norm else x
+    query = reference.linear(normed, Affine(w.query.weight * scale, w.query.bias * scale))
+    w = w._replace(query=None)
+    return query, w._replace(attn_norm=None) if s.pre_norm else w
+
+
+def _mix_of_kept(mix: Tensor, kept: List[int]) -> Tensor:
+    """A dropped layer is the identity: its share goes to the last kept layer below it, or to the input."""
+    if len(kept) + 1 == mix.size(0):
+        return mix
+    borders = [0] + [i + 1 for i in kept] + [mix.size(0)]
+    return torch.stack([mix[a:b].sum() for a, b in zip(borders, borders[1:])])
+
+
+def _of_layers(x: Tensor, kept: List[int]) -> Tensor:
+    return x if len(kept) == x.size(0) else torch.stack([x[i] for i in kept])

@@ -1,0 +1,429 @@
+"""The backward pass of the fast kernel, derived by hand.
+
+Time runs backwards, in blocks. A step computes only what earlier steps wait for; the rest, above all the gradients of
+weights, is left to large products at the end of its block. Shapes: see __init__.py; n is the number of steps of a
+block, W the slots that any of them sees. Equation numbers: see README.md.
+"""
+
+from typing import List, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from .bptt_forward import KNOWN_BY_VALUE, Constants, Inputs, Kept, joined, scales
+from .products import Product
+from .reference import activate, first_visible
+from .slots import Dots, Sums
+from .weights import Affine, LayerDropout
+
+_softmax_backward = torch.ops.aten._softmax_backward_data.out
+_layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
+
+
+def backward(
+    inputs: Inputs,
+    c: Constants,
+    outputs: Tensor,  # (T, B, C)
+    memory: Tensor,  # (T, B, C)
+    keys: List[Tensor],  # G of (B·H, N + T, D)
+    values: List[Tensor],
+    kept: List[Kept],  # L
+    d_outputs: Optional[Tensor],  # (T, B, C)
+    d_memory: Optional[Tensor],  # (T, B, C)
+) -> Inputs:
+    """-> the gradient of every input."""
+    x, s = inputs.x, c.settings
+    steps, rows, _ = x.shape
+    carried, groups, block = inputs.keys.size(3), len(keys), block_length(rows)
+    total = _totals(inputs)
+    d_kv = keys[0].new_zeros((2, groups, *keys[0].shape))
+    attentions = [_MemoryAttention(keys[g], values[g], inputs, c, kept, g) for g in range(groups)]
+    layers = [_Layer(inputs, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
+    projections = [_MemoryProjection(inputs, c, g, block) for g in range(groups)]
+    d_m = torch.empty_like(x[:block])
+    for start in range((steps - 1) // block * block, -1, -block):
+        stop = min(start + block, steps)
+        for attention in attentions:
+            attention.enter_block(start, stop)
+        for layer in layers:
+            layer.enter_block(start, stop)
+        for projection in projections:
+            projection.enter_block(memory[start:stop])
+
+        for t in range(stop - 1, start - 1, -1):
+            i, slot = t - start, carried + t
+            dm = torch.zeros_like(x[t]) if d_memory is None else d_memory[t]
+            if t + 1 < steps:
+                for g in range(groups):
+                    d_slot = d_kv[:, g, :, slot]
+                    if t + 1 < stop:
+                        d_slot = d_slot + attentions[g].of_slot(slot, i + 1)  # (14)
+                    dm = dm + projections[g].step(i, d_slot)
+            if c.left_pad is not None:
+                dm = dm.masked_fill((c.left_pad > slot - s.init_slots)[:, None], 0.0)
+            d_m[i] = dm
+            shares = inputs.mix[:, None, None] * dm  # (10)
+            dy = shares[-1] if d_outputs is None else shares[-1] + d_outputs[t]
+            for j in range(len(layers) - 1, -1, -1):
+                dy = layers[j].step(i, t, dy) + shares[j]
+            total.x[t] = dy
+
+        for g in range(groups):
+            attentions[g].add_slots(d_kv[0, g], d_kv[1, g], carried + start)  # (15)
+            projections[g].leave_block(min(stop, steps - 1) - start, total)
+        total.query[start:stop] = attentions[0].d_queries(0)
+        state = x[start:stop]
+        for j, layer in enumerate(layers):
+            total.mix[j] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)  # (11)
+            layer.leave_block(state, total)
+            state = layer.output(outputs[start:stop])
+        total.mix[-1] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)
+
+    d_initial = d_kv[:, :, :, :carried].view(2, *inputs.keys.shape)
+    total = total._replace(keys=d_initial[0], values=d_initial[1])
+    return tree_map(lambda i, d: None if i is None else d.to(i.dtype), inputs, total)
+
+
+def block_length(rows: int) -> int:
+    """Steps of a block: enough rows for its products, and few enough steps for what goes step by step inside it."""
+    return min(32, max(8, 1024 // rows))
+
+
+class _Layer:
+    """One layer, from the gradient of its output to that of its input."""
+
+    def __init__(
+        self, inputs: Inputs, c: Constants, kept: List[Kept], index: int, attention: "_MemoryAttention", block: int
+    ):
+        w, rows = inputs.layers[index], inputs.x.size(1)
+        scale = scales(c, inputs.x.size(2))
+        self.c, self.s, self.index, self.kept = c, c.settings, index, kept[index]
+        self.attention, self.position = attention, attention.position(index)
+        self.following = kept[index + 1] if index + 1 < len(kept) else None
+        self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
+
+        def linear(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> "_Linear":
+            return _Linear(affine, weight_scale, bias_scale, c.dtype, rows, block)
+
+        def norm(affine: Affine) -> "_Norm":
+            return _Norm(affine, inputs.x[:block])
+
+        self.query = None if w.query is None else linear(w.query, scale.query, scale.query)
+        self.attn_out = linear(w.attn_out, scale.attn_out, scale.bias)
+        self.attn_norm = None if w.attn_norm is None else norm(w.attn_norm)
+        self.cross: Optional[_Attention] = None
+        if inputs.cross_keys is not None:
+            keys, values = inputs.cross_keys[index].flatten(0, 1), inputs.cross_values[index].flatten(0, 1)
+            self.cross = _Attention(keys, values, rows)
+            self.cross_query = linear(w.cross_query, scale.query, scale.query)
+            self.cross_out = linear(w.cross_out, scale.cross_out, scale.bias)
+            self.cross_norm = norm(w.cross_norm)
+        self.fc1 = linear(w.fc1)
+        self.fc2 = linear(w.fc2, scale.fc2, scale.bias)
+        self.ffn_norm = norm(w.ffn_norm)
+
+    def enter_block(self, start: int, stop: int) -> None:
+        """Prepare what does not depend on later steps."""
+        self.start, self.stop = start, stop
+        kept = self.block = Kept(*(None if v is None else v[start:stop] for v in self.kept))
+        if self.attn_norm is not None:
+            self.attn_norm.enter_block(kept.attn_norm)
+        if self.cross is not None:
+            padding, keep = self.c.cross_padding, self.keep.cross_attn
+            self.cross.enter(
+                [kept.cross_query],
+                0,
+                self.cross.all_keys.size(1),
+                None if padding is None else padding[:, None],
+                None if keep is None else [keep[start:stop]],
+            )
+            self.cross_norm.enter_block(kept.cross_norm)
+        self.ffn_norm.enter_block(kept.ffn_norm)
+        self.hidden = kept.hidden.unbind()
+
+    def step(self, i: int, t: int, dy: Tensor) -> Tensor:
+        """dy (B, C) at the output of the block's step i, which is step t -> at its input."""
+        dy, dz = self._enter_sublayer(i, t, dy, self.ffn_norm, self.keep.ffn_out)
+        dh = self.fc2.step(i, dz)
+        if self.keep.activation is not None:
+            dh = dh * self.keep.activation[t]
+        dh = _activation_backward(dh, self.hidden[i], self.s.activation)
+        dy = self._leave_sublayer(i, dy, self.fc1.step(i, dh), self.ffn_norm)
+
+        if self.cross is not None:
+            dy, dz = self._enter_sublayer(i, t, dy, self.cross_norm, self.keep.cross_out)
+            dq = self.cross.step(i, 0, self.cross_out.step(i, dz))
+            dy = self._leave_sublayer(i, dy, self.cross_query.step(i, dq), self.cross_norm)
+
+        dy, dz = self._enter_sublayer(i, t, dy, self.attn_norm, self.keep.attn_out)
+        first_layer = self.query is None
+        dq = self.attention.step(i, self.position, self.attn_out.step(i, dz), not first_layer)
+        return dy if first_layer else self._leave_sublayer(i, dy, self.query.step(i, dq), self.attn_norm)
+
+    def _enter_sublayer(
+        self, i: int, t: int, dy: Tensor, norm: "_Norm", keep: Optional[Tensor]
+    ) -> Tuple[Tensor, Tensor]:
+        """-> gradient of the sum's first term, and of its second before dropout."""
+        if not self.s.pre_norm:
+            dy = norm.step(i, dy)
+        return dy, dy if keep is None else dy * keep[t].to(dy.dtype)
+
+    def _leave_sublayer(self, i: int, dy: Tensor, dx: Tensor, norm: "_Norm") -> Tensor:
+        return dy + (norm.step(i, dx) if self.s.pre_norm else dx)
+
+    def output(self, outputs: Tensor) -> Tensor:
+        """(n, B, C); `outputs` are those of the last layer."""
+        if not self.s.pre_norm:
+            return self.ffn_norm.normed
+        return outputs if self.following is None else self.following.attn_norm[self.start : self.stop]
+
+    def leave_block(self, x: Tensor, total: Inputs) -> None:
+        """Gradients of the weights (12). x (n, B, C): the layer's input."""
+        d, kept, pre_norm = total.layers[self.index], self.block, self.s.pre_norm
+        # A sublayer's products read its norm with pre-norm, and the norm of the sublayer below with post-norm.
+        normed = x
+        if self.attn_norm is not None:
+            normed = self.attn_norm.normed
+            self.attn_norm.leave_block(d.attn_norm)
+        if self.query is not None:
+            self.query.leave_block(normed if pre_norm else x, d.query)
+        self.attn_out.leave_block(kept.attn, d.attn_out)
+        if self.cross is not None:
+            self.cross_query.leave_block(self.cross_norm.normed if pre_norm else normed, d.cross_query)
+            self.cross_out.leave_block(kept.cross_attn, d.cross_out)
+            self.cross_norm.leave_block(d.cross_norm)
+            normed = self.cross_norm.normed
+            d_keys, d_values = total.cross_keys[self.index], total.cross_values[self.index]
+            self.cross.add_slots(d_keys.flatten(0, 1), d_values.flatten(0, 1), d_keys.size(2))
+        self.fc1.leave_block(self.ffn_norm.normed if pre_norm else normed, d.fc1)
+        h = kept.hidden
+        if self.s.activation not in KNOWN_BY_VALUE:
+            h = activate(h, self.s.activation)
+        if self.keep.activation is not None:
+            h = h * self.keep.activation[self.start : self.stop]
+        self.fc2.leave_block(h, d.fc2)
+        self.ffn_norm.leave_block(d.ffn_norm)
+
+
+class _MemoryProjection:
+    """From the gradient of a slot's key and value to that of its memory vector."""
+
+    def __init__(self, inputs: Inputs, c: Constants, group: int, block: int):
+        self.group, self.affine = group, Affine(*joined(inputs, group))
+        self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, inputs.x.size(1), block)
+        self.norm = _Norm(inputs.memory_norms[group], inputs.x[:block]) if inputs.memory_norms else None
+
+    def enter_block(self, memory: Tensor) -> None:
+        self.memory = memory
+        if self.norm is not None:
+            self.norm.enter_block(memory)
+
+    def step(self, i: int, d_slot: Tensor) -> Tensor:
+        """d_slot (2, B·H, D) -> (B, C)."""
+        rows = self.memory.size(1)
+        dm = self.linear.step(i, d_slot.reshape(2, rows, -1).transpose(0, 1).reshape(rows, -1))
+        return dm if self.norm is None else self.norm.step(i, dm)
+
+    def leave_block(self, n: int, total: Inputs) -> None:
+        """The block's first n steps had a gradient: nothing sees the memory of a sequence's last step."""
+        d = tree_map(_zeros, self.affine)
+        self.linear.leave_block((self.memory if self.norm is None else self.norm.normed)[:n], d)
+        for part, d_part in enumerate((total.memory_keys[self.group], total.memory_values[self.group])):
+            d_part.weight.add_(d.weight.chunk(2)[part])
+            d_part.bias.add_(d.bias.chunk(2)[part])
+        if self.norm is not None:
+            self.norm.leave_block(total.memory_norms[self.group], n)
+
+
+class _Attention:
+    """Attention of layers that read the same keys and values. Its weights are computed again, for a block at once.
+
+    Every step of the block reads all W slots; those that it must not see have no weight, so they get no gradient.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: int):  # (B·H, M, D)
+        self.all_keys, self.rows = keys, rows
+        self.keys, self.values = Sums.of(keys), Dots.of(values)
+
+    def enter(
+        self,
+        queries: List[Tensor],  # (n, B, C), one for each layer
+        oldest: int,  # what the block sees: slots oldest..newest-1
+        newest: int,
+        hidden: Optional[Tensor],  # (B or 1, n or 1, W), True = not to be seen
+        keep: Optional[List[Tensor]],  # (n, B, H, W), one for each layer
+    ) -> None:
+        n, layers, window = queries[0].size(0), len(queries), newest - oldest
+        self.layers, self.oldest, self.newest = layers, oldest, newest
+        self.seen_keys = self.all_keys[:, oldest:newest]
+        self.queries = self._by_head(torch.stack(queries, dim=1))
+        scores = torch.bmm(self.queries, self.seen_keys.transpose(1, 2))  # (B·H, n·layers, W)
+        if hidden is not None:
+            scores.view(self.rows, -1, n, layers, window).masked_fill_(hidden[:, None, :, None], float("-inf"))
+        self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=_at_least_float32(scores))
+        self.used, self.keep = self.attn.to(scores.dtype), None
+        if keep is not None:
+            self.keep = torch.stack(keep, dim=1).view(self.attn.shape)
+            self.used = self.used * self.keep
+        self.d_scores = torch.empty_like(self.attn)  # (n·layers, B·H, W)
+        self.d_heads = scores.new_empty((n, layers, self.rows, queries[0].size(2)))
+        self.steps = list(zip(self.attn.unbind(), self.d_scores.unbind(), self.d_heads.flatten(0, 1).unbind()))
+
+    def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
+        """d_heads (B, C) at the block's step i -> gradient of its query (B, C)."""
+        attn, d_scores, kept_d_heads = self.steps[i * self.layers + layer]
+        kept_d_heads.copy_(d_heads)
+        d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest).squeeze(1)
+        if self.keep is not None:
+            d_attn = d_attn * self.keep[i * self.layers + layer]
+        _softmax_backward(d_attn.to(attn.dtype), attn, -1, attn.dtype, grad_input=d_scores)
+        if not want_query:
+            return None
+        return self.keys.sum(d_scores.to(d_heads.dtype)[:, None], self.oldest, self.newest).view(self.rows, -1)
+
+    def d_queries(self, layer: int) -> Tensor:
+        """Of all steps of the block, (n, B, C)."""
+        d_scores = self.d_scores[layer :: self.layers].transpose(0, 1)
+        d = torch.bmm(d_scores.to(self.seen_keys.dtype), self.seen_keys)
+        return d.transpose(0, 1).reshape(d.size(1), self.rows, -1)
+
+    def of_slot(self, slot: int, i: int) -> Tensor:
+        """Gradient of a slot's key and value (2, B·H, D), from the block's steps i and later."""
+        start, column = i * self.layers, slot - self.oldest
+
+        def part(weights: Tensor, vectors: Tensor) -> Tensor:
+            weights = weights[start:, :, column].to(vectors.dtype).t().unsqueeze(2).transpose(1, 2)
+            return torch.bmm(weights, vectors[:, start:]).squeeze(1)
+
+        return torch.stack([part(self.d_scores, self.queries), part(self.used, self._by_head(self.d_heads))])
+
+    def add_slots(self, d_keys: Tensor, d_values: Tensor, end: int) -> None:
+        """Add the block's gradients of the slots before `end` to those of all slots (B·H, M, D)."""
+
+        def add(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
+            weights = weights[..., : end - self.oldest].to(vectors.dtype).permute(1, 2, 0)
+            total[:, self.oldest : end] += torch.bmm(weights, vectors)
+
+        add(d_keys, self.d_scores, self.queries)
+        add(d_values, self.used, self._by_head(self.d_heads))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(n, layers, B, C) -> (B·H, n·layers, D), a view."""
+        return x.view(x.size(0) * x.size(1), self.all_keys.size(0), -1).transpose(0, 1)
+
+
+class _MemoryAttention(_Attention):
+    """The same over the memory, in which a step sees only what stands before it."""
+
+    def __init__(self, keys: Tensor, values: Tensor, inputs: Inputs, c: Constants, kept: List[Kept], group: int):
+        super().__init__(keys, values, inputs.x.size(1))
+        groups = inputs.keys.size(0)
+        self.c, self.carried, self.groups = c, inputs.keys.size(3), groups
+        self.layers_queries = [inputs.query if k.query is None else k.query for k in kept][group::groups]
+        self.dropped = [d.memory_attn for d in c.dropout][group::groups]
+
+    def position(self, layer: int) -> int:
+        return layer // self.groups
+
+    def enter_block(self, start: int, stop: int) -> None:
+        span, left_pad = self.c.settings.span, self.c.left_pad
+        oldest, newest = first_visible(self.carried + start, span), self.carried + stop - 1
+        slot = torch.arange(oldest, newest, device=self.all_keys.device)
+        last = torch.arange(self.carried + start, self.carried + stop, device=self.all_keys.device)[:, None]
+        hidden = slot >= last  # n x W
+        if span > 0:
+            hidden = hidden | (slot < last - span)
+        hidden = hidden[None]
+        if left_pad is not None:
+            hidden = hidden | (slot < torch.minimum(left_pad[:, None, None], last - self.c.settings.init_slots))
+        keep = None
+        if self.dropped and self.dropped[0] is not None:
+            keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
+        self.enter([q[start:stop] for q in self.layers_queries], oldest, newest, hidden, keep)
+
+
+class _Linear:
+    """The way back through a product: the gradient of its input step by step, those of its weights once a block."""
+
+    def __init__(
+        self, affine: Affine, weight_scale: float, bias_scale: float, dtype: torch.dtype, rows: int, block: int
+    ):
+        self.weight_scale, self.bias_scale = weight_scale, bias_scale
+        self.product = Product((affine.weight * weight_scale).to(dtype).t(), None, rows)
+        self.d_outputs = affine.weight.new_empty((block, rows, affine.weight.size(0)), dtype=dtype)
+        self.d_steps = self.d_outputs.unbind()
+
+    def step(self, i: int, dy: Tensor) -> Tensor:
+        self.d_steps[i].copy_(dy)
+        return self.product(dy)
+
+    def leave_block(self, x: Tensor, total: Affine) -> None:
+        """x (n, B, in)."""
+        dy = self.d_outputs[: x.size(0)].flatten(0, 1)
+        x = x.flatten(0, 1).to(dy.dtype)
+        if total.weight.dtype == dy.dtype:
+            total.weight.addmm_(dy.t(), x, alpha=self.weight_scale)
+        else:
+            total.weight.add_(torch.mm(dy.t(), x), alpha=self.weight_scale)
+        total.bias.add_(dy.sum(0, dtype=total.bias.dtype), alpha=self.bias_scale)
+
+
+class _Norm:
+    """The way back through a layer norm: the gradient of its input step by step, those of its weights once a block."""
+
+    def __init__(self, w: Affine, like: Tensor):  # (block, B, C)
+        self.w, self.shape = w, w.weight.shape
+        self.d_outputs = torch.empty_like(like)
+        self.d_steps = self.d_outputs.unbind()
+
+    def enter_block(self, x: Tensor) -> None:
+        """x (n, B, C), what the norm has read."""
+        self.x = x
+        self.normed, self.mean, self.rstd = torch.native_layer_norm(x, self.shape, self.w.weight, self.w.bias, 1e-5)
+        self.steps = list(zip(x.unbind(), self.mean.unbind(), self.rstd.unbind()))
+
+    def step(self, i: int, dy: Tensor) -> Tensor:
+        x, mean, rstd = self.steps[i]
+        if dy.dtype != x.dtype:
+            dy = dy.to(x.dtype)
+        self.d_steps[i].copy_(dy)
+        return _layer_norm_backward(
+            dy, x, self.shape, mean, rstd, self.w.weight, self.w.bias, (True, False, False)
+        )[0]
+
+    def leave_block(self, total: Affine, n: Optional[int] = None) -> None:
+        n = self.x.size(0) if n is None else n
+        if n == 0:
+            return
+        _, weight, bias = _layer_norm_backward(
+            self.d_outputs[:n], self.x[:n], self.shape, self.mean[:n], self.rstd[:n], self.w.weight, self.w.bias,
+            (False, True, True),
+        )  # fmt: skip
+        total.weight.add_(weight)
+        total.bias.add_(bias)
+
+
+def _activation_backward(d: Tensor, known: Tensor, name: str) -> Tensor:
+    """`known` is the activation's value or its argument, see KNOWN_BY_VALUE."""
+    if name == "relu":
+        return torch.ops.aten.threshold_backward.default(d, known, 0)
+    if name == "tanh":
+        return torch.ops.aten.tanh_backward.default(d, known)
+    if name == "linear":
+        return d
+    return torch.ops.aten.gelu_backward.default(d, known, approximate="none" if name == "gelu" else "tanh")
+
+
+def _totals(inputs: Inputs) -> Inputs:
+    """Where gradients are summed up, weights' in at least float32. Those of x and the first query are written once."""
+    zeros = tree_map(_zeros, inputs._replace(x=None, query=None, keys=None, values=None))
+    return zeros._replace(x=torch.empty_like(inputs.x), query=torch.empty_like(inputs.query))
+
+
+def _zeros(x: Optional[Tensor]) -> Optional[Tensor]:
+    return None if x is None else torch.zeros_like(x, dtype=_at_least_float32(x))
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -1,0 +1,52 @@
+"""The gate before the clock: at a small size of a case, the fast kernel must give what the reference kernel gives."""
+
+import systems
+import torch
+from cases import CHECKPOINTED, FEEDBACK, REFERENCE
+
+from fairseq_feedback.errors import FeedbackError
+
+# In float32 the kernels add up in different orders: that much times 1e-5 of a tensor's largest entry may differ.
+FACTOR = 5
+TOLERANCE = 1e-5 * FACTOR
+
+
+def check(case, device):
+    """The largest differences found, a dictionary for each fast system; an error if one is above TOLERANCE."""
+    wanted = results(case, REFERENCE, device)
+    found = []
+    for system in (FEEDBACK, CHECKPOINTED):
+        if system in case.systems:
+            name, difference = largest_difference(results(case, system, device), wanted)
+            if not difference <= TOLERANCE:
+                raise FeedbackError(
+                    f"{case.name} is not timed: with {system}, {name} differs from the reference kernel's by "
+                    f"{difference:.1e} of its largest entry ({TOLERANCE:.0e} allowed)"
+                )
+            found.append(dict(case=case.name, system=system, difference=difference, tensor=name))
+    return found
+
+
+def results(case, system, device):
+    """Outputs and all gradients, by name; weights and dropout are the same for every kernel."""
+    made = systems.make(case.small(), system, device)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for p in made.module.parameters():
+            if p.dim() == 1:  # biases, norms and the mix: their first values are all equal and would hide mistakes
+                p.add_(0.3 * torch.randn_like(p))
+    return made.outputs_and_gradients()
+
+
+def largest_difference(found, wanted):
+    """Name of the tensor that differs most, and by how much of its largest entry."""
+    if found.keys() != wanted.keys():
+        return sorted(found.keys() ^ wanted.keys())[0], float("inf")
+    worst = "outputs", 0.0
+    for name, tensor in wanted.items():
+        # A key's bias moves all scores of a softmax alike: its gradient is 0 but for rounding.
+        scale = wanted[name.replace("k_proj.bias", "k_proj.weight")].abs().max()
+        difference = ((found[name] - tensor).abs().max() / scale).item()
+        if not difference <= worst[1]:
+            worst = name, difference
+    return worst

@@ -1,0 +1,118 @@
+"""The result: a dictionary for JSON, and a Markdown table made from it."""
+
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+
+import torch
+from cases import TRANSFORMER
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def about(device, threads, repeats):
+    """What a reader has to know to run it again."""
+    return dict(
+        command=shlex.join(["python", "scripts/bench/train.py", *sys.argv[1:]]),
+        commit=commit(),
+        device=torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        cpu=cpu(),
+        cores=cores(),
+        threads=threads,
+        repeats=repeats,
+        python=platform.python_version(),
+        torch=torch.__version__,
+    )
+
+
+def commit():
+    def git(*args):
+        done = subprocess.run(["git", "-C", HERE, *args], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" dirty" if changed else "")
+    except OSError:
+        return "unknown"
+
+
+def cpu():
+    try:
+        with open("/proc/cpuinfo") as f:
+            return re.search(r"model name\s*: (.*)", f.read()).group(1)
+    except (OSError, AttributeError):
+        return platform.processor() or platform.machine()
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def row(case, system, words=None, parameters=None, seconds=(), peak_bytes=None, note=""):
+    """One line of the table; compare() adds what compares it with the transformer."""
+    median = statistics.median(seconds) if seconds else None
+    return dict(
+        case=case,
+        system=system,
+        words=words,
+        parameters=parameters,
+        seconds=list(seconds),
+        median_seconds=median,
+        words_per_second=words / median if median else None,
+        peak_bytes=peak_bytes,
+        note=note,
+    )
+
+
+def compare(rows):
+    baselines = {r["case"]: r for r in rows if r["system"] == TRANSFORMER}
+    for r in rows:
+        baseline = baselines[r["case"]]
+        r["time_ratio"] = ratio(r, baseline, "median_seconds")
+        r["peak_ratio"] = ratio(r, baseline, "peak_bytes")
+
+
+def ratio(r, baseline, name):
+    return r[name] / baseline[name] if r[name] is not None and baseline[name] else None
+
+
+def markdown(result):
+    lines = [
+        "| case | system | words/s | time / transformer's | peak MB | peak / transformer's |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    notes = {}
+    for r in result["rows"]:
+        mark = ""
+        if r["note"]:
+            mark = " [{}]".format(notes.setdefault((r["system"], r["note"]), len(notes) + 1))
+        peak = None if r["peak_bytes"] is None else r["peak_bytes"] / 1e6
+        cells = [
+            r["case"],
+            r["system"] + mark,
+            number(r["words_per_second"], ",.0f"),
+            number(r["time_ratio"], ".2f"),
+            number(peak, ",.0f"),
+            number(r["peak_ratio"], ".2f"),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    lines += [f"[{n}] {system}: {note}.  " for (system, note), n in notes.items()]
+    if notes:
+        lines.append("")
+    a = result["about"]
+    where = a["cpu"] if a["device"] == "CPU" else "{} with {}".format(a["device"], a["cpu"])
+    lines.append(
+        f"`{a['command']}` at commit {a['commit']}; {where}, {a['cores']} cores, {a['threads']} threads, "
+        f"torch {a['torch']}, Python {a['python']}; median of {a['repeats']} repeats."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def number(value, form):
+    return "–" if value is None else format(value, form)

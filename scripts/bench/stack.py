@@ -1,0 +1,115 @@
+"""Decoder layers on given states: fairseq's transformer and ours, both without embedding and vocabulary."""
+
+import torch
+from cases import CHECKPOINTED, REFERENCE, TRANSFORMER
+from fairseq.data import Dictionary
+from fairseq.models.transformer import TransformerDecoderBase
+
+from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, check, to_transformer_config
+from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+from fairseq_feedback.models.feedback_transformer import complete
+
+
+class Stack:
+    """forward() and backward() of one system, on the same random states for all systems of a case.
+
+    A subclass sets self.module before this, and has features(): the outputs of the layers on self.x.
+    """
+
+    note = ""
+
+    def __init__(self, case, device):
+        self.words = case.steps * case.rows
+        self.module.to(device).train()
+        g = torch.Generator().manual_seed(1)
+        shape = (case.steps, case.rows, case.width)
+        self.x = torch.randn(shape, generator=g).to(device).requires_grad_()
+        self.y_grad = torch.randn(shape, generator=g).to(device)
+        self.source = None
+        if case.source:
+            shape = (case.source, case.rows, case.width)
+            self.source = torch.randn(shape, generator=g).to(device).requires_grad_()
+
+    def run(self):
+        self.features().backward(self.y_grad)
+
+    def clear(self):
+        self.x.grad = None
+        if self.source is not None:
+            self.source.grad = None
+        self.module.zero_grad(set_to_none=True)
+
+    def outputs_and_gradients(self):
+        y = self.features()
+        y.backward(self.y_grad)
+        found = {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None}
+        found.update(outputs=y.detach(), input=self.x.grad)
+        if self.source is not None:
+            found["encoder output"] = self.source.grad
+        return found
+
+    def encoder_out(self):
+        if self.source is None:
+            return None
+        return {"encoder_out": [self.source], "encoder_padding_mask": []}
+
+
+class TransformerStack(Stack):
+    def __init__(self, case, device):
+        self.module = build(TransformerDecoderBase, case)
+        super().__init__(case, device)
+
+    def features(self):
+        """What extract_features() does from its comment "decoder layers" on."""
+        x = self.x
+        for i, layer in enumerate(self.module.layers):
+            x, _, _ = layer(
+                x,
+                self.source,
+                self_attn_mask=self.module.buffered_future_mask(x),
+                need_attn=i == len(self.module.layers) - 1,
+                need_head_weights=i == len(self.module.layers) - 1,
+            )
+        return x if self.module.layer_norm is None else self.module.layer_norm(x)
+
+
+class FeedbackStack(Stack):
+    def __init__(self, case, device, kernel, checkpoint_activations=False):
+        self.module = build(
+            FeedbackDecoder, case, feedback_kernel=kernel, checkpoint_activations=checkpoint_activations
+        )
+        super().__init__(case, device)
+        # Tokens that are all words; their embeddings are the given states.
+        self.tokens = torch.full((case.rows, case.steps), self.module.padding_idx + 1, device=device)
+        self.module._embed = lambda *_: self.x
+
+    def features(self):
+        x, _, _ = self.module._run_sequence(self.tokens, self.encoder_out(), -1)
+        return x if self.module.layer_norm is None else self.module.layer_norm(x)
+
+
+def make(case, system, device):
+    if system == TRANSFORMER:
+        return TransformerStack(case, device)
+    kernel = "reference" if system == REFERENCE else "bptt"
+    return FeedbackStack(case, device, kernel, checkpoint_activations=system == CHECKPOINTED)
+
+
+def build(decoder, case, **options):
+    torch.manual_seed(1)
+    config = FeedbackTransformerConfig(
+        encoder_embed_dim=case.width,
+        decoder_layers=case.layers,
+        decoder_ffn_embed_dim=case.ffn,
+        decoder_attention_heads=case.heads,
+        decoder_normalize_before=case.pre_norm,
+        no_cross_attention=case.source == 0,
+        dropout=case.dropout,
+        share_decoder_input_output_embed=True,
+        **options,
+    )
+    complete(config)
+    check(config)
+    words = Dictionary()
+    embedding = torch.nn.Embedding(len(words), case.width, words.pad())
+    return decoder(to_transformer_config(config), words, embedding, no_encoder_attn=case.source == 0)
