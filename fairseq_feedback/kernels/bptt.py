@@ -4,6 +4,7 @@ Signature and mathematics are those of reference.py; what is missing is autograd
 and bptt_backward.py are functions of tensors, this file ties them to autograd. Equation numbers: see README.md.
 """
 
+import contextlib
 from typing import List, Optional, Tuple
 
 import torch
@@ -54,7 +55,7 @@ def run(
     layers = [layers[i] for i in kept]
     query, layers[0] = _first_query(x, layers[0], settings)
     dtype = x.dtype
-    if torch.is_autocast_enabled(x.device.type):
+    if _autocast(x):
         dtype = torch.get_autocast_dtype(x.device.type)
     inputs = Inputs(
         x=x,
@@ -86,7 +87,7 @@ class _Bptt(torch.autograd.Function):
     @staticmethod
     def forward(ctx, constants, spec, save, *leaves):
         inputs = tree_unflatten(leaves, spec)
-        with torch.autocast(inputs.x.device.type, enabled=False):
+        with _without_autocast(inputs.x):
             outputs, memory, keys, values, attn, kept = forward(inputs, constants, save)
         if save:
             keys, values = [k.all() for k in keys], [v.data for v in values]
@@ -103,9 +104,18 @@ class _Bptt(torch.autograd.Function):
     def backward(ctx, d_outputs, d_memory, _):
         inputs, dropout, *rest = tree_unflatten(ctx.saved_tensors, ctx.spec)
         constants = ctx.constants._replace(dropout=dropout)
-        with torch.autocast(inputs.x.device.type, enabled=False):
+        with _without_autocast(inputs.x):
             gradients = backward(inputs, constants, *rest, d_outputs, d_memory)
         return (None, None, None, *tree_flatten(gradients)[0])
+
+
+def _autocast(x: Tensor) -> bool:
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _without_autocast(x: Tensor):
+    return torch.autocast(x.device.type, enabled=False) if _autocast(x) else contextlib.nullcontext()
 
 
 def _first_query(x: Tensor, w: LayerWeights, s: Settings) -> Tuple[Tensor, LayerWeights]:

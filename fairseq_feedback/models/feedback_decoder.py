@@ -55,7 +55,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.memory_init_slots = 1
         self.checkpoint_activations = cfg.checkpoint_activations
         self.feedback_kernel = str(cfg.feedback_kernel)
-        self.kernels_said: List[str] = []
+        self.kernels_said = set()
         self.beam_size = 1
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
@@ -149,7 +149,7 @@ class FeedbackDecoder(TransformerDecoderBase):
             name = "bptt" if reason is None else "reference"
         said = f"feedback kernel: {name}" + (f", because {reason}" if reason else "")
         if said not in self.kernels_said:
-            self.kernels_said.append(said)
+            self.kernels_said.add(said)
             logger.info(said)
         kernel = bptt.run if name == "bptt" else reference.run
         args = (x, memory, layers, memory_weights, cross, left_pad, layer_kept, choices, settings, attn_layer)

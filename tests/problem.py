@@ -1,0 +1,114 @@
+"""Random arguments of a kernel, for the tests of kernels."""
+
+import torch
+
+from fairseq_feedback.kernels import dropout, reference
+from fairseq_feedback.kernels.weights import Affine, LayerWeights, MemoryWeights, Settings
+
+
+class Problem:
+    """Random arguments of a kernel. The same seed gives the same in every dtype."""
+
+    def __init__(
+        self, steps=5, rows=3, width=8, heads=2, ffn=6, layers=2, source=4, shared=True, pre_norm=False,
+        span=0, init_slots=1, activation="gelu", p=(0.0, 0.0, 0.0), seed=0, scale=0.7,
+        dtype=torch.float64,
+    ):  # fmt: skip
+        self.scale, self.dtype = scale, dtype
+        self.g = torch.Generator().manual_seed(seed)
+        self.settings = Settings(heads, pre_norm, activation, span, init_slots, *p)
+        self.x = self.randn(steps, rows, width)
+        self.memory = torch.zeros(init_slots, rows, width, dtype=dtype)
+        groups = 1 if shared else layers
+        self.layers = [self.layer(width, ffn, source > 0) for _ in range(layers)]
+        self.memory_weights = MemoryWeights(
+            self.randn(layers + 1),
+            [self.affine(width, width) for _ in range(groups)],
+            [self.affine(width, width) for _ in range(groups)],
+            [self.norm(width) for _ in range(groups)] if pre_norm else [],
+        )
+        self.source = self.randn(source, rows, width) if source else None
+        self.source_kv = [
+            [self.affine(width, width) for _ in range(layers)] for _ in ("keys", "values")
+        ]
+        self.source_padding = torch.zeros(rows, max(source, 1), dtype=torch.bool)
+        self.source_padding[1:, max(source - 1, 1) :] = True
+        self.left_pad = None
+        self.layer_kept = [True] * layers
+        self.dropout = []
+        self.ffn = ffn
+
+    def randn(self, *shape):
+        return torch.randn(*shape, generator=self.g, dtype=torch.float64).mul_(self.scale).to(self.dtype)
+
+    def affine(self, i, o):
+        return Affine(self.randn(o, i), self.randn(o))
+
+    def norm(self, width):
+        return Affine(1 + self.randn(width), self.randn(width))
+
+    def layer(self, c, f, cross):
+        return LayerWeights(
+            self.affine(c, c),
+            self.affine(c, c),
+            self.norm(c),
+            self.affine(c, c) if cross else None,
+            self.affine(c, c) if cross else None,
+            self.norm(c) if cross else None,
+            self.affine(c, f),
+            self.affine(f, c),
+            self.norm(c),
+        )
+
+    def draw_dropout(self):
+        slots = len(self.memory) + len(self.x)
+        source = 0 if self.source is None else len(self.source)
+        self.dropout = dropout.draw(
+            self.x, slots, source, self.ffn, len(self.layers), self.settings
+        )
+
+    def cross(self):
+        if self.source is None:
+            return None
+        return reference.project_source(
+            self.source, self.source_padding, *self.source_kv, self.settings.heads
+        )
+
+    def run(self, x=None, memory=None, drop=None, kernel=reference):
+        return kernel.run(
+            self.x if x is None else x,
+            self.memory if memory is None else memory,
+            self.layers,
+            self.memory_weights,
+            self.cross(),
+            self.left_pad,
+            self.layer_kept,
+            self.dropout if drop is None else drop,
+            self.settings,
+        )
+
+    def tensors(self):
+        """Everything that has a gradient."""
+        found = [self.x, self.memory, self.memory_weights.mix]
+        if self.source is not None:
+            found.append(self.source)
+        affines = [a for layer in self.layers for a in layer]
+        affines += self.memory_weights.keys + self.memory_weights.values + self.memory_weights.norms
+        if self.source is not None:
+            affines += self.source_kv[0] + self.source_kv[1]
+        for affine in affines:
+            if affine is not None:
+                found += list(affine)
+        return found
+
+
+SHAPES = dict(
+    plain={},
+    pre_norm=dict(pre_norm=True),
+    unshared=dict(shared=False),
+    unshared_pre_norm=dict(shared=False, pre_norm=True),
+    no_cross=dict(source=0, pre_norm=True),
+    span=dict(span=2),
+    span_and_slots=dict(span=3, init_slots=3, pre_norm=True, source=0),
+    dropout=dict(p=(0.3, 0.2, 0.1), pre_norm=True),
+)
