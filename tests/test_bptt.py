@@ -232,7 +232,7 @@ class Segments:
 
 def test_segments(short_blocks):
     for pre_norm in (False, True):
-        p = Problem(steps=11, pre_norm=pre_norm, p=(0.3, 0.2, 0.1))
+        p = Problem(steps=40, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), scale=0.3)
         p.draw_dropout()
         p.left_pad = torch.tensor([0, 5, 2])
         compare(p, 1e-9, kernel=Segments)

@@ -59,11 +59,11 @@ def backward(
                     d_slot = d_kv[:, g, :, slot]
                     if t + 1 < stop:
                         d_slot = d_slot + attentions[g].of_slot(slot, i + 1)  # (14)
-                    dm = dm + projections[g].step(i, d_slot)
+                    dm = dm + projections[g].step(i, d_slot)  # (13)
             if c.left_pad is not None:
                 dm = dm.masked_fill((c.left_pad > slot - s.init_slots)[:, None], 0.0)
             d_m[i] = dm
-            shares = inputs.mix[:, None, None] * dm  # (10)
+            shares = (inputs.mix[:, None, None] * dm).unbind()  # (10)
             dy = shares[-1] if d_outputs is None else shares[-1] + d_outputs[t]
             for j in range(len(layers) - 1, -1, -1):
                 dy = layers[j].step(i, t, dy) + shares[j]
@@ -87,7 +87,7 @@ def backward(
 
 def block_length(rows: int) -> int:
     """Steps of a block: enough rows for its products, and few enough steps for what goes step by step inside it."""
-    return min(32, max(8, 1024 // rows))
+    return min(32, max(8, 256 // rows))
 
 
 class _Layer:
@@ -143,7 +143,7 @@ class _Layer:
         self.hidden = kept.hidden.unbind()
 
     def step(self, i: int, t: int, dy: Tensor) -> Tensor:
-        """dy (B, C) at the output of the block's step i, which is step t -> at its input."""
+        """Gradient at the output of step t, the block's step i -> at its input (9). Both (B, C)."""
         dy, dz = self._enter_sublayer(i, t, dy, self.ffn_norm, self.keep.ffn_out)
         dh = self.fc2.step(i, dz)
         if self.keep.activation is not None:
@@ -274,13 +274,13 @@ class _Attention:
         """d_heads (B, C) at the block's step i -> gradient of its query (B, C)."""
         attn, d_scores, kept_d_heads = self.steps[i * self.layers + layer]
         kept_d_heads.copy_(d_heads)
-        d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest).squeeze(1)
+        d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest)
         if self.keep is not None:
             d_attn = d_attn * self.keep[i * self.layers + layer]
         _softmax_backward(d_attn.to(attn.dtype), attn, -1, attn.dtype, grad_input=d_scores)
         if not want_query:
             return None
-        return self.keys.sum(d_scores.to(d_heads.dtype)[:, None], self.oldest, self.newest).view(self.rows, -1)
+        return self.keys.sum(d_scores.to(d_heads.dtype), self.oldest, self.newest).view(self.rows, -1)
 
     def d_queries(self, layer: int) -> Tensor:
         """Of all steps of the block, (n, B, C)."""

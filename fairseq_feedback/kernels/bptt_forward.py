@@ -1,6 +1,6 @@
 """The forward pass of the fast kernel: the steps of reference.py, keeping what the backward pass needs.
 
-Shapes: see __init__.py; n is the number of steps of a block. Equation numbers: see README.md.
+Shapes: see __init__.py. Equation numbers: see README.md.
 """
 
 from typing import List, NamedTuple, Optional, Tuple
@@ -116,25 +116,25 @@ def forward(
 def _allocate(inputs: Inputs, c: Constants) -> List[Kept]:
     x, cross = inputs.x, inputs.cross_keys is not None
 
-    def empty(width: int, dtype: torch.dtype) -> Tensor:
-        return x.new_empty((x.size(0), x.size(1), width), dtype=dtype)
+    def states(wanted: bool = True) -> Optional[Tensor]:
+        return torch.empty_like(x) if wanted else None
 
-    kept: List[Kept] = []
-    for i, w in enumerate(inputs.layers):
-        c_ = x.size(2)
-        kept.append(
-            Kept(
-                attn_norm=None if w.attn_norm is None else empty(c_, x.dtype),
-                query=None if i == 0 else empty(c_, c.dtype),
-                attn=empty(c_, c.dtype),
-                cross_norm=empty(c_, x.dtype) if cross else None,
-                cross_query=empty(c_, c.dtype) if cross else None,
-                cross_attn=empty(c_, c.dtype) if cross else None,
-                ffn_norm=empty(c_, x.dtype),
-                hidden=empty(w.fc1.weight.size(0), c.dtype),
-            )
+    def heads(wanted: bool = True) -> Optional[Tensor]:
+        return torch.empty_like(x, dtype=c.dtype) if wanted else None
+
+    return [
+        Kept(
+            attn_norm=states(w.attn_norm is not None),
+            query=heads(w.query is not None),
+            attn=heads(),
+            cross_norm=states(cross),
+            cross_query=heads(cross),
+            cross_attn=heads(cross),
+            ffn_norm=states(),
+            hidden=x.new_empty((*x.shape[:2], w.fc1.weight.size(0)), dtype=c.dtype),
         )
-    return kept
+        for w in inputs.layers
+    ]
 
 
 class _Layer:
@@ -143,14 +143,12 @@ class _Layer:
     def __init__(self, inputs: Inputs, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
         w, rows = inputs.layers[index], inputs.x.size(1)
         scale = scales(c, inputs.x.size(2))
-        self.w, self.s, self.dtype = w, c.settings, c.dtype
+        self.w, self.s = w, c.settings
         self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
         self.first_queries = inputs.query if index == 0 else None
 
         def product(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> Product:
-            return Product(
-                (affine.weight * weight_scale).to(c.dtype), (affine.bias * bias_scale).to(c.dtype), rows
-            )
+            return Product((affine.weight * weight_scale).to(c.dtype), (affine.bias * bias_scale).to(c.dtype), rows)
 
         self.query = product(w.query, scale.query, scale.query) if index > 0 else None
         self.attn_out = product(w.attn_out, scale.attn_out, scale.bias)
@@ -179,11 +177,11 @@ class _Layer:
         t: int,
         keys: Dots,
         values: Sums,
-        hidden: Optional[Tensor],  # (B·H, 1, last - first)
+        hidden: Optional[Tensor],  # (B·H, last - first)
         first: int,
         last: int,
     ) -> Tuple[Tensor, Optional[Tensor]]:
-        """-> the layer's output, its cross-attention (B·H, 1, S)."""
+        """-> the layer's output, its cross-attention (B·H, S)."""
         w, keep, kept, pre_norm = self.w, self.keep, self.kept, self.s.pre_norm
 
         if self.first_queries is not None:
@@ -209,7 +207,7 @@ class _Layer:
 
         normed = norm(x, w.ffn_norm) if pre_norm else x
         if self.s.activation == "relu":
-            known = h = self.fc1.relu(normed)
+            known = h = self.fc1(normed, "relu")
         else:
             known = self.fc1(normed)
             h = activate(known, self.s.activation)
@@ -264,10 +262,10 @@ def attend(
     values: Sums,
     first: int,  # the slots that are seen
     last: int,
-    hidden: Optional[Tensor],  # (B·H, 1, last - first) added to the scores
+    hidden: Optional[Tensor],  # (B·H, last - first) added to the scores
     keep: Optional[Tensor],  # (B, H, last - first) under dropout
 ) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5) without dropout's scale -> (B, C), weights before dropout (B·H, 1, last - first)."""
+    """Attention of one step (5) without dropout's scale -> (B, C), weights before dropout (B·H, last - first)."""
     scores = keys.dot(query.view(keys.data.size(0), -1), first, last)
     if hidden is not None:
         scores = scores + hidden
@@ -277,8 +275,8 @@ def attend(
 
 
 def mask_bias(hidden: Optional[Tensor], heads: int, dtype: torch.dtype) -> Optional[Tensor]:
-    """What to add to scores so that no weight goes where `hidden` (B, M) is True: (B·H, 1, M)."""
+    """What to add to scores so that no weight goes where `hidden` (B, M) is True: (B·H, M)."""
     if hidden is None:
         return None
     bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
-    return bias.repeat_interleave(heads, dim=0).unsqueeze(1)
+    return bias.repeat_interleave(heads, dim=0)

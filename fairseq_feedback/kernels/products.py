@@ -19,14 +19,8 @@ class Product:
         else:
             self.weight = weight.t()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._product(x, "none")
-
-    def relu(self, x: Tensor) -> Tensor:
-        """The same with a ReLU after it, in one pass."""
-        return self._product(x, "relu")
-
-    def _product(self, x: Tensor, then: str) -> Tensor:
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
+        """`then`: "relu" for a ReLU after it, in the same pass."""
         if x.dtype != self.dtype:
             x = x.to(self.dtype)
         if self.packed:

@@ -23,10 +23,11 @@ def run(
     settings: Settings,
     attn_layer: int = -1,
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """As the kernel, with about sqrt(T) segments; a segment starts from the memory of those before it."""
+    """As the kernel, in at most sqrt(T) segments; a segment starts from the memory of those before it."""
     carried = memory.size(0)
     total = x.size(0)
-    length = math.isqrt(total - 1) + 1
+    # A segment projects the memory before it again: many short ones would cost more than they save.
+    length = max(16, math.isqrt(total - 1) + 1)
     outputs, attns = [], []
     for first in range(0, total, length):
         last = min(first + length, total)

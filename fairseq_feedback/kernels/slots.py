@@ -44,17 +44,17 @@ class Dots:
         return self
 
     def dot(self, x: Tensor, first: int, last: int) -> Tensor:
-        """x (R, D) times the slots first..last-1 -> (R, 1, last - first)."""
+        """x (R, D) times the slots first..last-1 -> (R, last - first)."""
         rows, width = x.shape
         if not self.tiled:
-            return torch.bmm(x[:, None], self.data[:, first:last].transpose(1, 2))
+            return torch.bmm(x[:, None], self.data[:, first:last].transpose(1, 2)).squeeze(1)
         a, b = first // TILE, -(-last // TILE)
         if self.window != (a, b):
             self.window = (a, b)
             self.index, self.offsets = _bags(rows, self.data.size(1) * width, a * width, b * width, width, x)
         weights = x[:, None].expand(-1, b - a, -1).reshape(-1)
-        products = _weighted_sums(self.data.view(-1, TILE), self.index, self.offsets, weights).view(rows, 1, -1)
-        return products[:, :, first - a * TILE : last - a * TILE]
+        products = _weighted_sums(self.data.view(-1, TILE), self.index, self.offsets, weights).view(rows, -1)
+        return products[:, first - a * TILE : last - a * TILE]
 
     def all(self) -> Tensor:
         """(R, M, D)."""
@@ -82,9 +82,9 @@ class Sums:
         return self
 
     def sum(self, weights: Tensor, first: int, last: int) -> Tensor:
-        """weights (R, 1, last - first) -> (R, D)."""
+        """weights (R, last - first) -> (R, D)."""
         if not self.bags:
-            return torch.bmm(weights, self.data[:, first:last]).squeeze(1)
+            return torch.bmm(weights[:, None], self.data[:, first:last]).squeeze(1)
         rows, slots, width = self.data.shape
         if self.window != (first, last):
             self.window = (first, last)
