@@ -61,14 +61,17 @@ def test_a_quick_case_as_a_command(tmp_path):
     rows = {r["system"]: r for r in found["rows"]}
     assert list(rows) == ["transformer", "feedback", "feedback (reference kernel)"]
     baseline = rows["transformer"]
-    for name, r in rows.items():
+    for r in rows.values():
         assert len(r["seconds"]) == 2
         assert r["median_seconds"] == statistics.median(r["seconds"])
         assert r["words_per_second"] == pytest.approx(r["words"] / r["median_seconds"])
         assert r["time_ratio"] == pytest.approx(r["median_seconds"] / baseline["median_seconds"])
         assert r["peak_bytes"] > 0
         assert r["peak_ratio"] == pytest.approx(r["peak_bytes"] / baseline["peak_bytes"])
-        assert f"| quick-decoder | {name} | {r['words_per_second']:,.0f} | {r['time_ratio']:.2f} |" in done.stdout
+        assert f"{r['words_per_second']:,.0f} · " in done.stdout
+    feedback = rows["feedback"]
+    assert f" · {feedback['time_ratio']:.2f} · {feedback['peak_ratio']:.2f}" in done.stdout
+    assert "| case | transformer | feedback | feedback (reference kernel) |" in done.stdout
 
 
 def test_steps_train_all_systems_on_the_same_words(bench):

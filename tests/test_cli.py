@@ -260,6 +260,16 @@ def test_start_from_a_transformer(made, transformer, unshared):
     assert sum(losses[-6:]) < sum(losses[:6])
 
 
+def test_kernels_train_alike(made):
+    """The same random choices, so the same losses to rounding."""
+    losses = {}
+    for kernel in ("reference", "bptt"):
+        run = train(made, kernel, "--feedback-kernel", kernel)
+        losses[kernel] = cli.losses(run.stdout)
+        assert run.stdout.count(f"feedback kernel: {kernel}") == 1
+    assert losses["bptt"] == pytest.approx(losses["reference"], abs=5e-3)
+
+
 # Generation
 
 

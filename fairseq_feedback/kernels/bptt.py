@@ -21,7 +21,7 @@ from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeig
 def unsupported(x: Tensor, cross: Optional[CrossMemory], attn_layer: int) -> Optional[str]:
     """Why this kernel cannot do a run that the reference can; None if it can."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        return "the model is being exported"
+        return "the model is being exported or compiled"
     if cross is not None and cross.keys.size(1) != x.size(1):
         return "several rows share a source sentence"
     if attn_layer >= 0 and torch.is_grad_enabled():
@@ -29,7 +29,6 @@ def unsupported(x: Tensor, cross: Optional[CrossMemory], attn_layer: int) -> Opt
     return None
 
 
-@torch.jit.unused
 def run(
     x: Tensor,
     memory: Tensor,
@@ -48,15 +47,15 @@ def run(
         return reference.run(
             x, memory, layers, memory_weights, cross, left_pad, layer_kept, dropout, settings, attn_layer
         )
+    x, dtype = x.contiguous(), x.dtype
+    if _autocast(x) and dtype != torch.float64:
+        x, dtype = x.float(), torch.get_autocast_dtype(x.device.type)
     if len(memory_weights.keys) > 1:  # each layer has its own
         groups = [[affines[i] for i in kept] if affines else [] for affines in memory_weights[1:]]
         memory_weights = MemoryWeights(memory_weights.mix, *groups)
     keys, values = reference.project_memory(memory, memory_weights, settings)
     layers = [layers[i] for i in kept]
     query, layers[0] = _first_query(x, layers[0], settings)
-    dtype = x.dtype
-    if _autocast(x):
-        dtype = torch.get_autocast_dtype(x.device.type)
     inputs = Inputs(
         x=x,
         query=query.to(dtype),
@@ -91,12 +90,12 @@ class _Bptt(torch.autograd.Function):
             outputs, memory, keys, values, attn, kept = forward(inputs, constants, save)
         if save:
             keys, values = [k.all() for k in keys], [v.data for v in values]
+            inputs = inputs._replace(keys=None, values=None)
             tensors, ctx.spec = tree_flatten((inputs, constants.dropout, outputs, memory, keys, values, kept))
             ctx.save_for_backward(*tensors)
             ctx.constants = constants._replace(dropout=[])
             ctx.set_materialize_grads(False)
-            if attn is not None:
-                ctx.mark_non_differentiable(attn)
+            assert attn is None, "see unsupported()"
         return outputs, memory, attn
 
     @staticmethod

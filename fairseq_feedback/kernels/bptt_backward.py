@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from .bptt_forward import KNOWN_BY_VALUE, Constants, Inputs, Kept, joined, scales
 from .products import Product
-from .reference import activate, first_visible
+from .reference import activate, at_least_float32, first_visible
 from .slots import Dots, Sums
 from .weights import Affine, LayerDropout
 
@@ -22,7 +22,7 @@ _layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
 
 
 def backward(
-    inputs: Inputs,
+    inputs: Inputs,  # without keys and values, which are the first N below
     c: Constants,
     outputs: Tensor,  # (T, B, C)
     memory: Tensor,  # (T, B, C)
@@ -35,10 +35,10 @@ def backward(
     """-> the gradient of every input."""
     x, s = inputs.x, c.settings
     steps, rows, _ = x.shape
-    carried, groups, block = inputs.keys.size(3), len(keys), block_length(rows)
+    carried, groups, block = keys[0].size(1) - steps, len(keys), block_length(rows)
     total = _totals(inputs)
-    d_kv = keys[0].new_zeros((2, groups, *keys[0].shape))
-    attentions = [_MemoryAttention(keys[g], values[g], inputs, c, kept, g) for g in range(groups)]
+    d_kv = keys[0].new_zeros((2, groups, *keys[0].shape), dtype=at_least_float32(keys[0]))
+    attentions = [_MemoryAttention(keys[g], values[g], inputs, c, kept, g, groups) for g in range(groups)]
     layers = [_Layer(inputs, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
     projections = [_MemoryProjection(inputs, c, g, block) for g in range(groups)]
     d_m = torch.empty_like(x[:block])
@@ -73,6 +73,8 @@ def backward(
             attentions[g].add_slots(d_kv[0, g], d_kv[1, g], carried + start)  # (15)
             projections[g].leave_block(min(stop, steps - 1) - start, total)
         total.query[start:stop] = attentions[0].d_queries(0)
+        for attention in attentions:
+            attention.leave_block()
         state = x[start:stop]
         for j, layer in enumerate(layers):
             total.mix[j] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)  # (11)
@@ -80,14 +82,14 @@ def backward(
             state = layer.output(outputs[start:stop])
         total.mix[-1] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)
 
-    d_initial = d_kv[:, :, :, :carried].view(2, *inputs.keys.shape)
-    total = total._replace(keys=d_initial[0], values=d_initial[1])
-    return tree_map(lambda i, d: None if i is None else d.to(i.dtype), inputs, total)
+    total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), inputs, total)
+    d_initial = d_kv[:, :, :, :carried].to(c.dtype).view(2, groups, rows, s.heads, carried, -1)
+    return total._replace(keys=d_initial[0], values=d_initial[1])
 
 
 def block_length(rows: int) -> int:
     """Steps of a block: enough rows for its products, and few enough steps for what goes step by step inside it."""
-    return min(32, max(8, 256 // rows))
+    return min(32, max(8, 256 // max(1, rows)))
 
 
 class _Layer:
@@ -196,6 +198,7 @@ class _Layer:
             normed = self.cross_norm.normed
             d_keys, d_values = total.cross_keys[self.index], total.cross_values[self.index]
             self.cross.add_slots(d_keys.flatten(0, 1), d_values.flatten(0, 1), d_keys.size(2))
+            self.cross.leave_block()
         self.fc1.leave_block(self.ffn_norm.normed if pre_norm else normed, d.fc1)
         h = kept.hidden
         if self.s.activation not in KNOWN_BY_VALUE:
@@ -246,6 +249,10 @@ class _Attention:
         self.all_keys, self.rows = keys, rows
         self.keys, self.values = Sums.of(keys), Dots.of(values)
 
+    def leave_block(self) -> None:
+        """Free what is as large as a block's attention before the next one is made."""
+        self.attn = self.used = self.keep = self.d_scores = self.d_heads = self.queries = self.steps = None
+
     def enter(
         self,
         queries: List[Tensor],  # (n, B, C), one for each layer
@@ -261,7 +268,7 @@ class _Attention:
         scores = torch.bmm(self.queries, self.seen_keys.transpose(1, 2))  # (B·H, n·layers, W)
         if hidden is not None:
             scores.view(self.rows, -1, n, layers, window).masked_fill_(hidden[:, None, :, None], float("-inf"))
-        self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=_at_least_float32(scores))
+        self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=at_least_float32(scores))
         self.used, self.keep = self.attn.to(scores.dtype), None
         if keep is not None:
             self.keep = torch.stack(keep, dim=1).view(self.attn.shape)
@@ -316,10 +323,11 @@ class _Attention:
 class _MemoryAttention(_Attention):
     """The same over the memory, in which a step sees only what stands before it."""
 
-    def __init__(self, keys: Tensor, values: Tensor, inputs: Inputs, c: Constants, kept: List[Kept], group: int):
+    def __init__(
+        self, keys: Tensor, values: Tensor, inputs: Inputs, c: Constants, kept: List[Kept], group: int, groups: int
+    ):
         super().__init__(keys, values, inputs.x.size(1))
-        groups = inputs.keys.size(0)
-        self.c, self.carried, self.groups = c, inputs.keys.size(3), groups
+        self.c, self.carried, self.groups = c, keys.size(1) - inputs.x.size(0), groups
         self.layers_queries = [inputs.query if k.query is None else k.query for k in kept][group::groups]
         self.dropped = [d.memory_attn for d in c.dropout][group::groups]
 
@@ -417,13 +425,9 @@ def _activation_backward(d: Tensor, known: Tensor, name: str) -> Tensor:
 
 def _totals(inputs: Inputs) -> Inputs:
     """Where gradients are summed up, weights' in at least float32. Those of x and the first query are written once."""
-    zeros = tree_map(_zeros, inputs._replace(x=None, query=None, keys=None, values=None))
+    zeros = tree_map(_zeros, inputs._replace(x=None, query=None))
     return zeros._replace(x=torch.empty_like(inputs.x), query=torch.empty_like(inputs.query))
 
 
 def _zeros(x: Optional[Tensor]) -> Optional[Tensor]:
-    return None if x is None else torch.zeros_like(x, dtype=_at_least_float32(x))
-
-
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    return None if x is None else torch.zeros_like(x, dtype=at_least_float32(x))

@@ -169,7 +169,8 @@ class _Layer:
             self.sums = k.attn_norm, k.cross_norm, k.ffn_norm
             if c.settings.pre_norm:  # the next norm reads what this sublayer writes
                 following = kept[index + 1].attn_norm if index + 1 < len(kept) else outputs
-                self.sums = k.cross_norm or k.ffn_norm, k.ffn_norm, following.unbind()
+                after_attn = k.cross_norm if self.has_cross else k.ffn_norm
+                self.sums = after_attn, k.ffn_norm, following.unbind()
 
     def step(
         self,

@@ -62,7 +62,12 @@ def apply(x: Tensor, keep: Optional[Tensor], p: float) -> Tensor:
 def _keep(x: Tensor, shape: List[int], p: float) -> Optional[Tensor]:
     if p == 0.0:
         return None
-    return torch.rand(shape, device=x.device) >= p  # on a CPU three times as fast as bernoulli_
+    keep = torch.empty(shape, dtype=torch.bool, device=x.device)
+    if x.device.type != "cpu":
+        return keep.bernoulli_(1.0 - p)
+    for t in range(shape[0]):  # three times as fast
+        keep[t] = torch.rand(shape[1:], dtype=torch.float32) >= p
+    return keep
 
 
 def _row(keep: Optional[Tensor], t: int) -> Optional[Tensor]:

@@ -31,10 +31,15 @@ class Product:
 
 def _can_pack(weight: Tensor) -> bool:
     """oneDNN's packed weights: on x86 two to four times as fast for few rows as the BLAS that torch.mm calls."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    ops = torch.ops.mkldnn
+    if weight.device.type != "cpu" or not on_x86() or not torch._C._get_mkldnn_enabled():
         return False
-    if not torch._C._get_mkldnn_enabled() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not hasattr(ops, "_linear_pointwise") or not hasattr(ops, "_reorder_linear_weight"):
         return False
     if weight.dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return ops._is_mkldnn_bf16_supported()
     return weight.dtype == torch.float32
+
+
+def on_x86() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")

@@ -175,7 +175,7 @@ def attend(
     scores = torch.matmul(q, key.transpose(2, 3))  # (R, H, beams, M)
     if hidden is not None:
         scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
-    weights = scores.softmax(dim=-1, dtype=_at_least_float32(scores)).type_as(scores)
+    weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)
     used = weights
     if keep is not None:
         used = dropout_choices.apply(
@@ -215,7 +215,7 @@ def project_source(
 
 def mix_weights(w: MemoryWeights, like: Tensor) -> Tensor:
     """softmax(w) of (4), in at least float32."""
-    return w.mix.softmax(dim=0, dtype=_at_least_float32(w.mix)).to(like.dtype)
+    return w.mix.softmax(dim=0, dtype=at_least_float32(w.mix)).to(like.dtype)
 
 
 def first_visible(slots: int, span: int) -> int:
@@ -261,7 +261,7 @@ def activate(x: Tensor, name: str) -> Tensor:
     if name == "relu":
         return F.relu(x)
     if name == "gelu":
-        return F.gelu(x.to(_at_least_float32(x))).type_as(x)
+        return F.gelu(x.to(at_least_float32(x))).type_as(x)
     if name == "gelu_accurate" or name == "gelu_fast":
         return F.gelu(x, approximate="tanh")
     if name == "tanh":
@@ -271,5 +271,5 @@ def activate(x: Tensor, name: str) -> Tensor:
     raise ValueError("unknown activation function: " + name)
 
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
+def at_least_float32(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32

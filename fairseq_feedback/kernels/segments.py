@@ -24,36 +24,32 @@ def run(
     attn_layer: int = -1,
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """As the kernel, in at most sqrt(T) segments; a segment starts from the memory of those before it."""
-    carried = memory.size(0)
     total = x.size(0)
     # A segment projects the memory before it again: many short ones would cost more than they save.
     length = max(16, math.isqrt(total - 1) + 1)
-    outputs, attns = [], []
+
+    def segment(x: Tensor, dropout: List[LayerDropout], *memory: Tensor):
+        return kernel(
+            x, torch.cat(memory), layers, memory_weights, cross, left_pad, layer_kept, dropout, settings, attn_layer
+        )
+
+    outputs, memories, attns = [], [], []
     for first in range(0, total, length):
         last = min(first + length, total)
+        # The parts of the memory, not the whole, which each segment would keep a copy of.
         y, m, attn = checkpoint(
-            kernel,
+            segment,
             x[first:last],
-            memory,
-            layers,
-            memory_weights,
-            cross,
-            left_pad,
-            layer_kept,
             [dropout_of(d, first, last) for d in dropout],
-            settings,
-            attn_layer,
+            memory,
+            *memories,
             use_reentrant=False,
             preserve_rng_state=False,
         )
-        memory = torch.cat([memory, m])
         outputs.append(y)
+        memories.append(m)
         attns.append(attn)
-    return (
-        torch.cat(outputs),
-        memory[carried:],
-        None if attns[0] is None else torch.cat(attns),
-    )
+    return torch.cat(outputs), torch.cat(memories), None if attns[0] is None else torch.cat(attns)
 
 
 def dropout_of(d: LayerDropout, first: int, last: int) -> LayerDropout:

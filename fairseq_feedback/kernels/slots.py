@@ -11,6 +11,8 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
+from .products import on_x86
+
 TILE = 16  # slots: one register of 16 floats
 
 _embedding_bag = torch.ops.aten._embedding_bag_forward_only.default
@@ -104,5 +106,4 @@ def _weighted_sums(table: Tensor, index: Tensor, offsets: Tensor, weights: Tenso
 
 
 def _has_fast_bags(like: Tensor) -> bool:
-    fast = like.device.type == "cpu" and like.dtype == torch.float32
-    return fast and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return like.device.type == "cpu" and like.dtype == torch.float32 and on_x86()

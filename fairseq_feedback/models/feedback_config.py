@@ -63,8 +63,8 @@ class FeedbackTransformerConfig(FairseqDataclass):
 
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _option(
         "auto",
-        "how sequences are computed: bptt (fast, its backward is derived by hand), reference (readable, its backward "
-        "is autograd's) or auto (bptt wherever it can be)",
+        "how sequences are computed: reference (readable, its backward is autograd's), bptt (fast, its backward is "
+        "derived by hand; warns where it must fall back) or auto (the fastest that can do the run)",
     )
 
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _option(

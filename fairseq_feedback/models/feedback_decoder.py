@@ -150,7 +150,8 @@ class FeedbackDecoder(TransformerDecoderBase):
         said = f"feedback kernel: {name}" + (f", because {reason}" if reason else "")
         if said not in self.kernels_said:
             self.kernels_said.add(said)
-            logger.info(said)
+            asked_for_more = self.feedback_kernel == "bptt" and name != "bptt"
+            logger.log(logging.WARNING if asked_for_more else logging.INFO, said)
         kernel = bptt.run if name == "bptt" else reference.run
         args = (x, memory, layers, memory_weights, cross, left_pad, layer_kept, choices, settings, attn_layer)
         if self.checkpoint_activations and self.training:

@@ -31,6 +31,7 @@ class Stack:
     source: int = 0  # encoder states to attend to; 0 = a language model
     pre_norm: bool = True
     dropout: float = 0.0
+    bf16: bool = False
 
     def small(self):
         """The same flags in a size that the parity gate runs in no time."""
@@ -56,6 +57,7 @@ class Step:
     vocabulary: int = 8000
     sizes: Dict[str, int] = field(default_factory=dict)  # what the architecture has otherwise, of both sides
     systems: Tuple[str, ...] = OURS
+    bf16: bool = False
 
     def small(self):
         sizes = dict(embed_dim=32, ffn_embed_dim=48, layers=2)
@@ -68,7 +70,7 @@ FULL = [
     Stack("lm-256-b64", 4, 256, 4, 1024, steps=64, rows=64, systems=LM + PEERS),
     Stack("lm-deep-b8", 6, 512, 8, 2048, steps=100, rows=8),
     Stack("iwslt-decoder", 6, 512, 4, 1024, steps=30, rows=128, source=30, pre_norm=False, dropout=0.3, systems=OURS),
-    Step("iwslt-step", "iwslt_de_en", max_tokens=4096, batches=6),
+    Step("iwslt-step", "iwslt_de_en", max_tokens=4096, batches=4),
 ]
 
 QUICK = [

@@ -82,26 +82,19 @@ def ratio(r, baseline, name):
 
 
 def markdown(result):
-    lines = [
-        "| case | system | words/s | time / transformer's | peak MB | peak / transformer's |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
+    """A line for each case, a column for each system."""
+    rows = {(r["case"], r["system"]): r for r in result["rows"]}
+    cases = list(dict.fromkeys(case for case, _ in rows))
+    systems = [TRANSFORMER] + [s for s in dict.fromkeys(system for _, system in rows) if s != TRANSFORMER]
     notes = {}
-    for r in result["rows"]:
-        mark = ""
-        if r["note"]:
-            mark = " [{}]".format(notes.setdefault((r["system"], r["note"]), len(notes) + 1))
-        peak = None if r["peak_bytes"] is None else r["peak_bytes"] / 1e6
-        cells = [
-            r["case"],
-            r["system"] + mark,
-            number(r["words_per_second"], ",.0f"),
-            number(r["time_ratio"], ".2f"),
-            number(peak, ",.0f"),
-            number(r["peak_ratio"], ".2f"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
+    lines = [
+        "| case | " + " | ".join(systems) + " |",
+        "|---|" + "---|" * len(systems),
+    ]
+    for case in cases:
+        cells = [cell(rows.get((case, system)), notes) for system in systems]
+        lines.append("| " + " | ".join([case, *cells]) + " |")
+    lines += ["", "Words/s, then time and peak memory as a multiple of the transformer's (its own: MB).", ""]
     lines += [f"[{n}] {system}: {note}.  " for (system, note), n in notes.items()]
     if notes:
         lines.append("")
@@ -112,6 +105,17 @@ def markdown(result):
         f"torch {a['torch']}, Python {a['python']}; median of {a['repeats']} repeats."
     )
     return "\n".join(lines) + "\n"
+
+
+def cell(r, notes):
+    if r is None:
+        return ""
+    if r["system"] == TRANSFORMER:
+        second, third = "1", number(r["peak_bytes"] and r["peak_bytes"] / 1e6, ",.0f") + " MB"
+    else:
+        second, third = number(r["time_ratio"], ".2f"), number(r["peak_ratio"], ".2f")
+    mark = " [{}]".format(notes.setdefault((r["system"], r["note"]), len(notes) + 1)) if r["note"] else ""
+    return f"{number(r['words_per_second'], ',.0f')} · {second} · {third}{mark}"
 
 
 def number(value, form):

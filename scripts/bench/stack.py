@@ -20,15 +20,16 @@ class Stack:
 
     def __init__(self, case, device):
         self.words = case.steps * case.rows
-        self.module.to(device).train()
+        dtype = torch.bfloat16 if case.bf16 else torch.float32
+        self.module.to(device, dtype).train()
         g = torch.Generator().manual_seed(1)
         shape = (case.steps, case.rows, case.width)
-        self.x = torch.randn(shape, generator=g).to(device).requires_grad_()
-        self.y_grad = torch.randn(shape, generator=g).to(device)
+        self.x = torch.randn(shape, generator=g).to(device, dtype).requires_grad_()
+        self.y_grad = torch.randn(shape, generator=g).to(device, dtype)
         self.source = None
         if case.source:
             shape = (case.source, case.rows, case.width)
-            self.source = torch.randn(shape, generator=g).to(device).requires_grad_()
+            self.source = torch.randn(shape, generator=g).to(device, dtype).requires_grad_()
 
     def run(self):
         self.features().backward(self.y_grad)

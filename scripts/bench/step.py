@@ -68,6 +68,8 @@ def arguments(case, system, device):
             command += [f"--{side}-{name.replace('_', '-')}", str(value)]
     if device == "cpu":
         command.append("--cpu")
+    if case.bf16:
+        command.append("--bf16")
     if system != TRANSFORMER:
         command += ["--feedback-kernel", "reference" if system == REFERENCE else "bptt"]
     with tempfile.TemporaryDirectory() as folder:  # the task wants a folder, and is never asked to read it

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 
 import torch
 
@@ -34,6 +35,7 @@ def main():
     parser.add_argument("--repeats", type=int, metavar="N", help="default: 5, or 3 with --quick")
     parser.add_argument("--threads", type=int, metavar="N", default=report.cores(), help="default: the cores")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="time in bfloat16; the gate stays in float32")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks")
     parser.add_argument("--authors-repo", metavar="PATH", help="a checkout of transformer-sequential, to compare with")
     parser.add_argument("--json", metavar="FILE", help="write the result with all single times")
@@ -52,7 +54,7 @@ def main():
         gate += found
     rows = []
     for case in cases:
-        rows += run(case, args, repeats, missing)
+        rows += run(replace(case, bf16=args.bf16), args, repeats, missing)
     report.compare(rows)
     result = dict(about=report.about(args.device, args.threads, repeats), parity=gate, rows=rows)
     if args.json:
