@@ -104,6 +104,10 @@ def test_an_unknown_case(mistake):
     )
 
 
+def test_an_unknown_system(mistake):
+    assert mistake("--quick", "--systems", "no-such").startswith("--systems no-such: give some of transformer, ")
+
+
 def test_a_missing_checkout_of_the_authors(mistake, tmp_path):
     assert mistake("--quick", "--authors-repo", str(tmp_path / "no")) == (
         f"--authors-repo {tmp_path / 'no'} has no models/feedback.py: give a checkout of transformer-sequential"

@@ -17,8 +17,9 @@ from .reference import activate, at_least_float32, first_visible
 from .slots import Dots, Sums
 from .weights import Affine, LayerDropout
 
-_softmax_backward = torch.ops.aten._softmax_backward_data.out
-_layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
+aten = torch.ops.aten
+_softmax_backward = aten._softmax_backward_data.out
+_layer_norm_backward = aten.native_layer_norm_backward.default
 
 
 def backward(
@@ -88,8 +89,8 @@ def backward(
 
 
 def block_length(rows: int) -> int:
-    """Steps of a block: enough rows for its products, and few enough steps for what goes step by step inside it."""
-    return min(32, max(8, 256 // max(1, rows)))
+    """Steps of a block. More make its products larger, and more goes step by step inside it."""
+    return 16 if rows > 8 else 32
 
 
 class _Layer:
@@ -150,8 +151,8 @@ class _Layer:
         dh = self.fc2.step(i, dz)
         if self.keep.activation is not None:
             dh = dh * self.keep.activation[t]
-        dh = _activation_backward(dh, self.hidden[i], self.s.activation)
-        dy = self._leave_sublayer(i, dy, self.fc1.step(i, dh), self.ffn_norm)
+        _activation_backward(dh, self.hidden[i], self.s.activation, self.fc1.d_steps[i])
+        dy = self._leave_sublayer(i, dy, self.fc1.product(self.fc1.d_steps[i]), self.ffn_norm)
 
         if self.cross is not None:
             dy, dz = self._enter_sublayer(i, t, dy, self.cross_norm, self.keep.cross_out)
@@ -412,15 +413,16 @@ class _Norm:
         total.bias.add_(bias)
 
 
-def _activation_backward(d: Tensor, known: Tensor, name: str) -> Tensor:
+def _activation_backward(d: Tensor, known: Tensor, name: str, out: Tensor) -> None:
     """`known` is the activation's value or its argument, see KNOWN_BY_VALUE."""
     if name == "relu":
-        return torch.ops.aten.threshold_backward.default(d, known, 0)
-    if name == "tanh":
-        return torch.ops.aten.tanh_backward.default(d, known)
-    if name == "linear":
-        return d
-    return torch.ops.aten.gelu_backward.default(d, known, approximate="none" if name == "gelu" else "tanh")
+        aten.threshold_backward.grad_input(d, known, 0, grad_input=out)
+    elif name == "tanh":
+        aten.tanh_backward.grad_input(d, known, grad_input=out)
+    elif name == "linear":
+        out.copy_(d)
+    else:
+        aten.gelu_backward.grad_input(d, known, approximate="none" if name == "gelu" else "tanh", grad_input=out)
 
 
 def _totals(inputs: Inputs) -> Inputs:

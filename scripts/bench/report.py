@@ -72,20 +72,20 @@ def row(case, system, words=None, parameters=None, seconds=(), peak_bytes=None, 
 def compare(rows):
     baselines = {r["case"]: r for r in rows if r["system"] == TRANSFORMER}
     for r in rows:
-        baseline = baselines[r["case"]]
+        baseline = baselines.get(r["case"])
         r["time_ratio"] = ratio(r, baseline, "median_seconds")
         r["peak_ratio"] = ratio(r, baseline, "peak_bytes")
 
 
 def ratio(r, baseline, name):
-    return r[name] / baseline[name] if r[name] is not None and baseline[name] else None
+    return r[name] / baseline[name] if baseline and r[name] is not None and baseline[name] else None
 
 
 def markdown(result):
     """A line for each case, a column for each system."""
     rows = {(r["case"], r["system"]): r for r in result["rows"]}
     cases = list(dict.fromkeys(case for case, _ in rows))
-    systems = [TRANSFORMER] + [s for s in dict.fromkeys(system for _, system in rows) if s != TRANSFORMER]
+    systems = list(dict.fromkeys(system for _, system in rows))
     notes = {}
     lines = [
         "| case | " + " | ".join(systems) + " |",

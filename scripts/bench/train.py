@@ -21,7 +21,7 @@ import parity  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
 import systems  # noqa: E402
-from cases import CASES, FULL, PEERS, QUICK  # noqa: E402
+from cases import CASES, FULL, LM, PEERS, QUICK  # noqa: E402
 
 from fairseq_feedback.errors import FeedbackError  # noqa: E402
 
@@ -32,6 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small cases, 3 repeats: does it work?")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help=f"some of: {', '.join(CASES)}")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help=f"some of: {', '.join((*LM, *PEERS))}")
     parser.add_argument("--repeats", type=int, metavar="N", help="default: 5, or 3 with --quick")
     parser.add_argument("--threads", type=int, metavar="N", default=report.cores(), help="default: the cores")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -49,9 +50,9 @@ def main():
 
     gate = []
     for case in cases:
-        found = parity.check(case, args.device)
-        say(f"{case.name}: same as the reference kernel, within {max(f['difference'] for f in found):.1e}")
-        gate += found
+        for found in parity.check(case, args.device):
+            say(f"{found['case']}: {found['system']} is the same as the reference kernel to {found['difference']:.1e}")
+            gate.append(found)
     rows = []
     for case in cases:
         rows += run(replace(case, bf16=args.bf16), args, repeats, missing)
@@ -76,6 +77,9 @@ def select(args):
     for name in args.cases or []:
         if name not in CASES:
             raise FeedbackError(f"--cases {name}: give some of {', '.join(CASES)}")
+    for name in args.systems or []:
+        if name not in (*LM, *PEERS):
+            raise FeedbackError(f"--systems {name}: give some of {', '.join((*LM, *PEERS))}")
     for name in ("repeats", "threads"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
@@ -85,9 +89,10 @@ def select(args):
         folder = os.path.dirname(os.path.abspath(getattr(args, name) or ""))
         if not os.path.isdir(folder):
             raise FeedbackError(f"--{name} {getattr(args, name)}: the folder does not exist")
-    if args.cases:
-        return [CASES[name] for name in args.cases]
-    return QUICK if args.quick else FULL
+    cases = [CASES[name] for name in args.cases] if args.cases else QUICK if args.quick else FULL
+    if args.systems:
+        cases = [replace(case, systems=tuple(s for s in case.systems if s in args.systems)) for case in cases]
+    return cases
 
 
 def run(case, args, repeats, missing):
