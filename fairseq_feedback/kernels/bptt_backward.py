@@ -89,7 +89,9 @@ def backward(
 
 
 def block_length(rows: int) -> int:
-    """Steps of a block. More make its products larger, and more goes step by step inside it."""
+    """Steps of a block. More make its products and its buffers larger, and more goes step by step inside it."""
+    if rows > 64:
+        return 8
     return 16 if rows > 8 else 32
 
 
