@@ -7,7 +7,10 @@ import fairseq
 # isort: off
 import fairseq_feedback.compat  # noqa: F401  first: the host on a current torch
 from fairseq_feedback import errors
+import fairseq_feedback.criterions.feedback_lm_loss  # noqa: F401
+import fairseq_feedback.tasks.feedback_lm  # noqa: F401
 import fairseq_feedback.models.feedback_transformer  # noqa: F401
+import fairseq_feedback.models.feedback_transformer_lm  # noqa: F401
 
 # isort: on
 

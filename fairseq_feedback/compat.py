@@ -1,4 +1,4 @@
-"""What a current torch needs from fairseq, clear words for bad checkpoints, and two options that did not work.
+"""What current torch and numpy need from fairseq, clear words for bad checkpoints, and options that did not work.
 
 Imported before everything else of this package.
 """
@@ -8,13 +8,16 @@ import importlib.util
 import math
 import pickle
 from functools import wraps
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, options
+from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.distributed import utils as distributed_utils
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
@@ -98,6 +101,19 @@ def _no_repeat_ngram(self, tokens, lprobs, bsz: int, beam_size: int, step: int):
     return lprobs
 
 
+def restore_numpys_long() -> None:
+    """fairseq asks for np.compat.long where it joins or sorts sentences by length; numpy 2 has dropped it."""
+    if not hasattr(np, "compat"):
+        np.compat = SimpleNamespace(long=np.int64)
+
+
+def offer_bpes_without_options() -> None:
+    """--bpe characters and --bpe bytes: fairseq has them, but told hydra only of those with options."""
+    for name in ("characters", "bytes"):
+        if name in BPE_REGISTRY:
+            ConfigStore.instance().store(name=name, group="bpe", node={"_name": name}, provider="fairseq")
+
+
 def name_bad_checkpoints() -> None:
     """Say which checkpoint cannot be read, and why, in one sentence."""
     load = checkpoint_utils.load_checkpoint_to_cpu
@@ -138,4 +154,6 @@ send_plain_settings()
 avoid_old_encoder_fast_path()
 train_in_bfloat16_without_a_tpu()
 block_repeated_ngrams()
+restore_numpys_long()
+offer_bpes_without_options()
 name_bad_checkpoints()

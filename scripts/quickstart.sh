@@ -4,6 +4,8 @@ set -euo pipefail
 
 # shellcheck source=scripts/environment.sh
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/environment.sh"
+# shellcheck source=examples/common.sh
+source "$FEEDBACK_ROOT/examples/common.sh"
 
 OUT=quickstart-run
 UPDATES=1500
@@ -37,48 +39,8 @@ done
 feedback_environment sacrebleu subword_nmt
 cd -- "$FEEDBACK_ROOT"
 QUICKSTART=examples/quickstart
-if [[ -e $OUT && ! -e $OUT/made-with && -n $(ls -A -- "$OUT" 2>&1) ]]; then
-    feedback_die "--out $OUT is not empty and not of an earlier run: give another folder"
-fi
-mkdir -p -- "$OUT"
-CORES=$(getconf _NPROCESSORS_ONLN)
-
 # What other code, commands or corpus made is of no use: begin again. The report is made anew every time.
-MADE_WITH=$(find scripts/quickstart.sh "$QUICKSTART" fairseq_feedback -name '*.[ps][yh]' ! -name report.py -exec cksum {} + |
-    cat - <(echo "$UPDATES") | sort | cksum)
-if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$MADE_WITH" ]]; then
-    rm -rf -- "$OUT"/{text,bpe,codes,data,feedback,transformer} "$OUT"/done-*
-    printf '%s\n' "$MADE_WITH" >"$OUT/made-with"
-fi
-
-# step NAME TITLE: runs the function NAME, unless it was finished before.
-step() {
-    if [[ -e $OUT/done-$1 ]]; then
-        feedback_say "$2: done before"
-    else
-        feedback_say "$2"
-        "$1"
-        touch -- "$OUT/done-$1"
-    fi
-}
-
-# Prints a command, then runs it with its output in a log; shows of that only what `show` lets through.
-logged() { # LOG SHOW COMMAND...
-    local log=$1 show
-    read -ra show <<<"$2"
-    shift 2
-    printf '$ %s\n' "$*"
-    if ! "$@" 2>&1 | tee -- "$log" | "${show[@]}"; then
-        tail -n 20 -- "$log" >&2
-        feedback_die "this failed: $1. The whole output is in $log"
-    fi
-}
-nothing() { cat >/dev/null; }
-progress() { # NAME
-    sed -unE \
-        -e "s/.*\| INFO \| train_inner \| epoch 0*([0-9]+):.* loss=([0-9.]+),.* wps=([0-9.]+),.* num_updates=([0-9]+),.*/  $1  update \4 of $UPDATES  epoch \1  loss \2  \3 words\/s/p" \
-        -e "s/.*\| INFO \| valid \| .* \| loss ([0-9.]+) .*/  $1  validation loss \1/p"
-}
+begin_run "$(code_state scripts/quickstart.sh examples/common.sh "$QUICKSTART"/[!r]*.py) $UPDATES"
 
 corpus() {
     printf '$ python %s/corpus.py --out %s/text\n' "$QUICKSTART" "$OUT"
@@ -106,10 +68,11 @@ binarize() {
         --destdir "$OUT/data" --joined-dictionary --workers 2
 }
 
-train() { # NAME ARCHITECTURE...
-    local name=$1
-    shift
-    logged "$OUT/train-$name.log" "progress $name" fairseq-train "$OUT/data" "$@" \
+train() { # NAME
+    local name=$1 arch=transformer
+    [[ $name == transformer ]] || arch=feedback_transformer
+    logged "$OUT/train-$name.log" "progress $name" fairseq-train "$OUT/data" \
+        --user-dir fairseq_feedback --arch "$arch" \
         --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \
         --decoder-layers 1 --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4 \
         --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0 \
@@ -122,18 +85,7 @@ train() { # NAME ARCHITECTURE...
         --log-format simple --log-interval 100
 }
 
-# Small models use one core well and several badly: both are trained at once, each with its share of the cores.
-models() {
-    local feedback transformer failed=0
-    local -x OMP_NUM_THREADS=$((CORES > 1 ? CORES / 2 : 1))
-    train feedback --user-dir fairseq_feedback --arch feedback_transformer &
-    feedback=$!
-    train transformer --user-dir fairseq_feedback --arch transformer &
-    transformer=$!
-    wait "$feedback" || failed=1
-    wait "$transformer" || failed=1
-    return $failed
-}
+models() { both train feedback transformer; }
 
 translate() { # NAME
     logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
@@ -141,7 +93,8 @@ translate() { # NAME
         --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe
 }
 translations() {
-    local -x OMP_NUM_THREADS=$CORES
+    local -x OMP_NUM_THREADS
+    OMP_NUM_THREADS=$(getconf _NPROCESSORS_ONLN)
     translate feedback
     translate transformer
 }

@@ -155,6 +155,17 @@ def make_data(folder, **corpus):
     return data
 
 
+def make_text(folder, name="text", train=40, valid=6, test=8, **corpus):
+    """A preprocessed corpus for a language model -> its folder."""
+    raw, data = os.path.join(str(folder), name + "-raw"), os.path.join(str(folder), name)
+    write_corpus(raw, train, valid, test, **corpus)
+    flags = ["--only-source", "--destdir", data, "--workers", 1]
+    for split in ("train", "valid", "test"):
+        flags += [f"--{split}pref", os.path.join(raw, split + ".xx")]
+    run("preprocess", *flags, log=os.path.join(str(folder), "log"))
+    return data
+
+
 def common_flags(data):
     return [
         *(data, "--user-dir", PACKAGE, "--cpu", "--num-workers", 0),
@@ -171,6 +182,23 @@ def train_flags(data, save_dir, *more, updates=6, arch="feedback_transformer_tin
         *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", 0.1),
         *("--optimizer", "adam", "--lr", 0.01, "--max-update", updates),
         *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", 4),
+        *("--save-dir", save_dir, "--no-epoch-checkpoints"),
+        *("--log-format", "json", "--log-interval", 1, *more),
+    ]
+
+
+SMALL_LM = [
+    *("--decoder-embed-dim", 16, "--decoder-ffn-embed-dim", 24, "--decoder-layers", 2),
+    *("--decoder-attention-heads", 2, "--memory-span", 6, "--attention-dropout", 0.1),
+]
+
+
+def train_lm_flags(data, save_dir, *more, updates=6, arch="feedback_transformer_lm"):
+    """More flags may repeat these: the last one counts."""
+    return [
+        *common_flags(data),
+        *("--task", "feedback_lm", "--arch", arch, *SMALL_LM, "--batch-size", 4, "--tokens-per-sample", 5),
+        *("--criterion", "feedback_lm_loss", "--optimizer", "adam", "--lr", 0.01, "--max-update", updates),
         *("--save-dir", save_dir, "--no-epoch-checkpoints"),
         *("--log-format", "json", "--log-interval", 1, *more),
     ]

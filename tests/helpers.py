@@ -13,6 +13,7 @@ from fairseq.tasks.fairseq_task import LegacyFairseqTask
 
 import fairseq_feedback  # noqa: F401  registers the models
 from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
+from fairseq_feedback.models.feedback_transformer_lm import FeedbackLanguageModel
 
 # scripts/test_fairseq_0_12_2.sh runs the tests marked `core` with the last release.
 OLD_FAIRSEQ = not hasattr(TransformerConfig, "merge_src_tgt_embed")
@@ -60,6 +61,43 @@ VARIANTS = OrderedDict(
 )
 
 
+# The same for the language model.
+SMALL_LM = dict(
+    decoder_embed_dim=12, decoder_ffn_embed_dim=20, decoder_attention_heads=2, decoder_layers=2, memory_span=5
+)
+LM_VARIANTS = OrderedDict(
+    plain={},
+    unshared=dict(unshared_memory_kv=True),
+    span_1=dict(memory_span=1),
+    head_dim=dict(decoder_head_dim=10),
+    odd_head_dim=dict(decoder_head_dim=3, unshared_memory_kv=True),
+    adaptive_span=dict(memory_span=9, adaptive_span=True, adaptive_span_ramp=3, adaptive_span_start=4),
+    adaptive_span_unshared=dict(
+        memory_span=9, adaptive_span=True, adaptive_span_ramp=2, adaptive_span_start=2, unshared_memory_kv=True
+    ),
+    no_final_norm=dict(no_decoder_final_norm=True),
+    layernorm_embedding=dict(layernorm_embedding=True),
+    no_scale_embedding=dict(no_scale_embedding=True),
+    shared_output=dict(share_decoder_input_output_embed=True),
+    output_bias=dict(output_bias=True),
+    gelu=dict(activation_fn="gelu"),
+    one_layer=dict(decoder_layers=1),
+    input_dim=dict(decoder_input_dim=8),
+    dropouts=dict(
+        dropout=0.1, attention_dropout=0.2, activation_dropout=0.1, embedding_dropout=0.2, output_dropout=0.3
+    ),
+    layerdrop=dict(decoder_layers=3, decoder_layerdrop=0.5),
+    checkpoint_activations=dict(checkpoint_activations=True),
+    adaptive=dict(
+        adaptive_input=True,
+        adaptive_softmax_cutoff="10,20",
+        adaptive_input_factor=2,
+        adaptive_softmax_factor=2,
+        tie_adaptive_weights=True,
+    ),
+)
+
+
 def make_dictionary(words=30):
     d = Dictionary()
     for i in range(words):
@@ -94,6 +132,15 @@ def make_model(arch="feedback_transformer_tiny", dictionary=None, seed=0, **opti
     return model
 
 
+def make_language_model(arch="feedback_transformer_lm_tiny", dictionary=None, seed=0, **options):
+    """A language model of that architecture, small unless `options` say otherwise, in eval mode."""
+    torch.manual_seed(seed)
+    args = argparse.Namespace(arch=arch, **{**SMALL_LM, **options})
+    model = ARCH_MODEL_REGISTRY[arch].build_model(args, Task(dictionary or make_dictionary())).eval()
+    spread_mix(model)
+    return model
+
+
 def make_transformer(dictionary=None, seed=0, **options):
     """fairseq's own transformer, of the same size."""
     torch.manual_seed(seed)
@@ -104,12 +151,14 @@ def make_transformer(dictionary=None, seed=0, **options):
 
 def spread_mix(model):
     """Mix weights, norms and biases as unequal as training makes them: at their first values they hide mistakes."""
-    if not isinstance(model, FeedbackTransformerModel):
+    if not isinstance(model, (FeedbackTransformerModel, FeedbackLanguageModel)):
         return
     with torch.no_grad():
         for name, p in model.decoder.named_parameters():
             if name == "memory.layer_weights":
                 p.normal_()
+            elif name == "memory.adaptive_span.ratios":
+                p.uniform_(0.0, 1.0)
             elif p.dim() == 1:
                 p.add_(0.3 * torch.randn_like(p))
 

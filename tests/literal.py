@@ -33,6 +33,8 @@ class Config(NamedTuple):
     layernorm_embedding: bool = False
     cross_attention: bool = True
     final_norm: bool = True  # a norm after the last layer (only ever with pre-norm)
+    relative_positions: bool = False  # vectors added to the keys, one for each distance (section 7.6)
+    span_ramp: int = 0  # R of adaptive spans; 0 = none (section 7.6)
 
 
 # ---------------------------------------------------------------- vectors
@@ -83,14 +85,24 @@ def norm(weights, name, x):
     return layer_norm(x, weights[name + ".weight"], weights[name + ".bias"])
 
 
-def attention(query, keys, values, heads):
-    """softmax(q k^T / sqrt(d)) v in each head, heads concatenated (Vaswani et al. 2017, 3.2)."""
+def attention(query, keys, values, heads, positions=None, masks=None):
+    """softmax(q k^T / sqrt(d)) v in each head, heads concatenated (Vaswani et al. 2017, 3.2).
+
+    positions: one for each key, added to that part of it which a head sees. masks: factors of the weights, for each
+    head one for each key.
+    """
     d = len(query) // heads
     output = []
     for head in range(heads):
         part = slice(head * d, (head + 1) * d)
-        scores = [dot(query[part], key[part]) / math.sqrt(d) for key in keys]
-        output += weighted_sum(softmax(scores), [value[part] for value in values])
+        seen = [key[part] for key in keys]
+        if positions is not None:
+            seen = [add(seen[j], positions[j]) for j in range(len(seen))]
+        weights = softmax([dot(query[part], key) / math.sqrt(d) for key in seen])
+        if masks is not None:
+            masked = [weights[j] * masks[head][j] for j in range(len(weights))]
+            weights = [w / math.fsum(masked) for w in masked]
+        output += weighted_sum(weights, [value[part] for value in values])
     return output
 
 
@@ -176,7 +188,20 @@ def attend_to_memory(weights, cfg, layer, x, memory):
         keys.append(key)
         values.append(value)
     query = linear(weights, layer + ".self_attn.q_proj", x)
-    return linear(weights, layer + ".self_attn.out_proj", attention(query, keys, values, cfg.heads))
+    positions, masks = None, None
+    if cfg.relative_positions:  # the last vector is that of distance 1, "shared ... at every layer" (7.6)
+        positions = weights["memory.positions"][-len(keys) :]
+    if cfg.span_ramp > 0:
+        ratios = weights["memory.adaptive_span.ratios"][int(layer.split(".")[1])]
+        masks = [span_mask(cfg, ratio * cfg.memory_span, len(keys)) for ratio in ratios]
+    z = attention(query, keys, values, cfg.heads, positions, masks)
+    return linear(weights, layer + ".self_attn.out_proj", z)
+
+
+def span_mask(cfg, z, slots):
+    """m_z(x) = min(max((R + z - x) / R, 0), 1), x = 0 for the newest slot (Sukhbaatar et al. 2019, equation 1)."""
+    ramp = cfg.span_ramp
+    return [min(max((ramp + z - x) / ramp, 0.0), 1.0) for x in range(slots - 1, -1, -1)]
 
 
 def attend_to_encoder(weights, cfg, layer, x, encoder_out, encoder_padding):
@@ -239,5 +264,7 @@ def decode(weights, cfg, prev_output_tokens, encoder_out=None, encoder_padding=N
             output = norm(weights, "layer_norm", output)
         features[i] = output
         logits[i] = [dot(row, output) for row in weights["output_projection.weight"]]
+        if "output_bias" in weights:
+            logits[i] = add(logits[i], weights["output_bias"])
         memory_at[i] = memory[-1]
     return features, logits, memory_at

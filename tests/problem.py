@@ -12,7 +12,7 @@ class Problem:
     def __init__(
         self, steps=5, rows=3, width=8, heads=2, ffn=6, layers=2, source=4, shared=True, pre_norm=False,
         span=0, init_slots=1, activation="gelu", p=(0.0, 0.0, 0.0), seed=0, scale=0.7,
-        dtype=torch.float64,
+        dtype=torch.float64, head_width=None, reach=0, ramp=None,
     ):  # fmt: skip
         self.scale, self.dtype = scale, dtype
         self.g = torch.Generator().manual_seed(seed)
@@ -20,16 +20,19 @@ class Problem:
         self.x = self.randn(steps, rows, width)
         self.memory = torch.zeros(init_slots, rows, width, dtype=dtype)
         groups = 1 if shared else layers
-        self.layers = [self.layer(width, ffn, source > 0) for _ in range(layers)]
+        heads_width = heads * (head_width or width // heads)
+        self.layers = [self.layer(width, heads_width, ffn, source > 0) for _ in range(layers)]
         self.memory_weights = MemoryWeights(
             self.randn(layers + 1),
-            [self.affine(width, width) for _ in range(groups)],
-            [self.affine(width, width) for _ in range(groups)],
+            [self.affine(width, heads_width) for _ in range(groups)],
+            [self.affine(width, heads_width) for _ in range(groups)],
             [self.norm(width) for _ in range(groups)] if pre_norm else [],
+            self.randn(reach, heads_width // heads) if reach else None,
+            self.spans(layers, heads, reach, ramp) if ramp else None,
         )
         self.source = self.randn(source, rows, width) if source else None
         self.source_kv = [
-            [self.affine(width, width) for _ in range(layers)] for _ in ("keys", "values")
+            [self.affine(width, heads_width) for _ in range(layers)] for _ in ("keys", "values")
         ]
         self.source_padding = torch.zeros(rows, max(source, 1), dtype=torch.bool)
         self.source_padding[1:, max(source - 1, 1) :] = True
@@ -47,13 +50,19 @@ class Problem:
     def norm(self, width):
         return Affine(1 + self.randn(width), self.randn(width))
 
-    def layer(self, c, f, cross):
+    def spans(self, layers, heads, reach, ramp):
+        """log of a ramp of its own for every head; some of the oldest slots are out of reach, the newest never."""
+        length = torch.rand(layers, heads, 1, generator=self.g, dtype=torch.float64) * reach
+        distance = torch.arange(reach - 1, -1, -1, dtype=torch.float64)
+        return ((length - distance) / ramp + 1).clamp(0, 1).log().to(self.dtype)
+
+    def layer(self, c, a, f, cross):
         return LayerWeights(
-            self.affine(c, c),
-            self.affine(c, c),
+            self.affine(c, a),
+            self.affine(a, c),
             self.norm(c),
-            self.affine(c, c) if cross else None,
-            self.affine(c, c) if cross else None,
+            self.affine(c, a) if cross else None,
+            self.affine(a, c) if cross else None,
             self.norm(c) if cross else None,
             self.affine(c, f),
             self.affine(f, c),
@@ -90,6 +99,7 @@ class Problem:
     def tensors(self):
         """Everything that has a gradient."""
         found = [self.x, self.memory, self.memory_weights.mix]
+        found += [t for t in (self.memory_weights.positions, self.memory_weights.spans) if t is not None]
         if self.source is not None:
             found.append(self.source)
         affines = [a for layer in self.layers for a in layer]
@@ -111,4 +121,7 @@ SHAPES = dict(
     span=dict(span=2),
     span_and_slots=dict(span=3, init_slots=3, pre_norm=True, source=0),
     dropout=dict(p=(0.3, 0.2, 0.1), pre_norm=True),
+    positions=dict(span=3, init_slots=3, reach=3, source=0, pre_norm=True, head_width=6),
+    adaptive_span=dict(span=4, init_slots=4, reach=4, ramp=2, source=0, pre_norm=True, p=(0.0, 0.2, 0.1)),
+    positions_unshared=dict(reach=6, ramp=2, shared=False, head_width=3),
 )

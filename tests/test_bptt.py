@@ -14,7 +14,7 @@ from fairseq_feedback.kernels import bptt, bptt_backward, products, reference, s
 
 pytestmark = pytest.mark.core
 
-FLAGS = list(itertools.product([False, True], repeat=6))
+FLAGS = list(itertools.product([False, True], repeat=8))
 
 
 def compare(p, tolerance, kernel=bptt, use_memory=True):
@@ -45,13 +45,16 @@ def short_blocks(monkeypatch):
 
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda f: "".join("01"[i] for i in f))
 def test_every_combination_of_flags(flags, short_blocks):
-    pre_norm, shared, span, cross, dropout, left_pad = flags
+    pre_norm, shared, span, cross, dropout, left_pad, positions, adaptive = flags
     number = FLAGS.index(flags)
     p = Problem(
         steps=7, layers=3, pre_norm=pre_norm, shared=shared, span=2 if span else 0, source=4 if cross else 0,
         init_slots=1 + number % 3, p=(0.3, 0.2, 0.1) if dropout else (0.0, 0.0, 0.0), seed=number,
         activation=["relu", "gelu", "tanh", "gelu_accurate", "linear"][number % 5],
+        reach=17 if positions or adaptive else 0, ramp=4 if adaptive else None, head_width=[None, 3, 6][number % 3],
     )  # fmt: skip
+    if not positions:
+        p.memory_weights = p.memory_weights._replace(positions=None)
     p.memory = p.randn(len(p.memory) + number % 4, 3, 8)  # carried from an earlier block
     if dropout:
         torch.manual_seed(number)
@@ -73,12 +76,17 @@ def test_every_combination_of_flags(flags, short_blocks):
     pre_norm=st.booleans(),
     span=st.sampled_from([0, 1, 16, 19]),
     init_slots=st.sampled_from([1, 3, 19]),
+    distances=st.booleans(),
+    head_width=st.sampled_from([None, 3, 16]),
     double=st.booleans(),
 )
-def test_any_shape(steps, rows, heads, layers, source, shared, pre_norm, span, init_slots, double):
+def test_any_shape(
+    steps, rows, heads, layers, source, shared, pre_norm, span, init_slots, distances, head_width, double
+):
     p = Problem(
         steps, rows, 8, heads, 5, layers, source, shared, pre_norm, span, init_slots, scale=0.3,
-        dtype=torch.float64 if double else torch.float32,
+        dtype=torch.float64 if double else torch.float32, reach=59 if distances else 0, ramp=7 if distances else None,
+        head_width=head_width,
     )  # fmt: skip
     compare(p, 1e-9 if double else 1e-5)
 

@@ -146,7 +146,7 @@ def test_half_precision_keeps_softmax_and_mix_in_float32(dtype):
     z, weights = reference.attend(query, key, value, None, None, 0.0)
     assert z.dtype == weights.dtype == dtype
     assert weights.flatten().tolist() == [0.5, 0.5]
-    w = MemoryWeights(torch.randn(7, dtype=dtype), [], [], [])
+    w = MemoryWeights(torch.randn(7, dtype=dtype), [], [], [], None, None)
     mix = reference.mix_weights(w, query)
     expected = F.softmax(w.mix.float(), dim=0).to(dtype)
     assert mix.dtype == dtype and torch.equal(mix, expected)

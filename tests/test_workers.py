@@ -30,7 +30,7 @@ def train(folder, data, name, *more, check=True, **flags):
     return cli.run("train", *flags, check=check, log=folder / "log")
 
 
-def train_by_two(folder, data, name, *more, check=True, **flags):
+def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags, **flags):
     """Two workers -> what they printed."""
     port = free_port()
     workers = []
@@ -41,7 +41,7 @@ def train_by_two(folder, data, name, *more, check=True, **flags):
             # fairseq's pytorch_ddp asks for a GPU.
             *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
         ]
-        worker_flags = cli.train_flags(data, folder / name, *both, *more, **flags)
+        worker_flags = flags_of(data, folder / name, *both, *more, **flags)
         workers.append(cli.start("train", *worker_flags, log=folder / "log"))
     done = [worker.wait(check=False) for worker in workers]
     if check:
@@ -88,6 +88,24 @@ def test_two_workers_resume_with_layers_dropped(folder, data):
     for key, moments in states[0].items():
         for name in ("exp_avg", "exp_avg_sq"):
             assert torch.equal(states[1][key][name], moments[name])
+
+
+def test_workers_share_the_streams_of_a_language_model(folder):
+    """Two workers, or two batches an update: the same streams, so the same training."""
+    text = cli.make_text(folder)
+    more = ["--attention-dropout", 0, "--activation-dropout", 0, "--optimizer", "sgd", "--lr", 0.5]
+    flags = cli.train_lm_flags(text, folder / "streams1", *more, "--update-freq", 2, updates=12)
+    one = cli.run("train", *flags, log=folder / "log")
+    two, _ = train_by_two(folder, text, "streams2", *more, flags_of=cli.train_lm_flags, updates=12)
+    assert "8 streams" in one.stdout + one.stderr and "8 streams" in two.stdout + two.stderr
+    statistics = [cli.logged(done.stdout, "train_inner") for done in (one, two)]
+    assert len(statistics[0]) == len(statistics[1]) == 12
+    for a, b in zip(*statistics):
+        for key in ("loss", "wpb", "gnorm", "num_updates"):
+            assert float(a[key]) == pytest.approx(float(b[key]), abs=2e-3), key
+    expected, got = load(folder, "streams1")["model"], load(folder, "streams2")["model"]
+    for key in expected:
+        torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
 
 
 def test_a_mistake_of_two_workers_is_one_sentence(folder, data):

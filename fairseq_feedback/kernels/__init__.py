@@ -4,10 +4,11 @@ Shapes, in every file of this package and of its callers:
 
     T  target steps            L  decoder layers
     S  source length           H  attention heads
-    B  rows                    D  = C / H, width of a head
+    B  rows                    D  width of a head, C / H unless --decoder-head-dim says otherwise
        (sentences x beams)     F  feed-forward width
     C  embedding width         G  sets of memory keys: 1 shared by all layers, or L
     M  memory slots            N  memory slots before the first step
+    A  = H · D                 P  slots that have relative positions or spans, at least those that a step sees
 
 README.md in this folder has the equations that the code cites.
 """

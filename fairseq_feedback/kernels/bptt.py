@@ -51,11 +51,15 @@ def run(
     if _autocast(x) and dtype != torch.float64:
         x, dtype = x.float(), torch.get_autocast_dtype(x.device.type)
     if len(memory_weights.keys) > 1:  # each layer has its own
-        groups = [[affines[i] for i in kept] if affines else [] for affines in memory_weights[1:]]
-        memory_weights = MemoryWeights(memory_weights.mix, *groups)
+        memory_weights = memory_weights._replace(
+            keys=[memory_weights.keys[i] for i in kept],
+            values=[memory_weights.values[i] for i in kept],
+            norms=[memory_weights.norms[i] for i in kept] if memory_weights.norms else [],
+        )
+    positions, spans = memory_weights.positions, memory_weights.spans
     keys, values = reference.project_memory(memory, memory_weights, settings)
     layers = [layers[i] for i in kept]
-    query, layers[0] = _first_query(x, layers[0], settings)
+    query, layers[0] = _first_query(x, layers[0], settings, keys.size(4))
     inputs = Inputs(
         x=x,
         query=query.to(dtype),
@@ -66,6 +70,8 @@ def run(
         memory_keys=memory_weights.keys,
         memory_values=memory_weights.values,
         memory_norms=memory_weights.norms,
+        positions=None if positions is None else positions.to(dtype),
+        spans=None if spans is None else _of_layers(spans, kept).to(dtype),
         cross_keys=None if cross is None else _of_layers(cross.keys, kept).to(dtype),
         cross_values=None if cross is None else _of_layers(cross.values, kept).to(dtype),
     )
@@ -117,9 +123,9 @@ def _without_autocast(x: Tensor):
     return torch.autocast(x.device.type, enabled=False) if _autocast(x) else contextlib.nullcontext()
 
 
-def _first_query(x: Tensor, w: LayerWeights, s: Settings) -> Tuple[Tensor, LayerWeights]:
+def _first_query(x: Tensor, w: LayerWeights, s: Settings, head_width: int) -> Tuple[Tensor, LayerWeights]:
     """Queries of the first layer for all steps (7), and the layer without the weights that only they need."""
-    scale = (x.size(2) // s.heads) ** -0.5
+    scale = head_width**-0.5
     normed = reference.norm(x, w.attn_norm) if s.pre_norm else x
     query = reference.linear(normed, Affine(w.query.weight * scale, w.query.bias * scale))
     w = w._replace(query=None)

@@ -75,6 +75,7 @@ def backward(
             projections[g].leave_block(min(stop, steps - 1) - start, total)
         total.query[start:stop] = attentions[0].d_queries(0)
         for attention in attentions:
+            attention.add_distances(total)
             attention.leave_block()
         state = x[start:stop]
         for j, layer in enumerate(layers):
@@ -102,7 +103,7 @@ class _Layer:
         self, inputs: Inputs, c: Constants, kept: List[Kept], index: int, attention: "_MemoryAttention", block: int
     ):
         w, rows = inputs.layers[index], inputs.x.size(1)
-        scale = scales(c, inputs.x.size(2))
+        scale = scales(c, inputs.query.size(2) // c.settings.heads)
         self.c, self.s, self.index, self.kept = c, c.settings, index, kept[index]
         self.attention, self.position = attention, attention.position(index)
         self.following = kept[index + 1] if index + 1 < len(kept) else None
@@ -258,7 +259,7 @@ class _Attention:
 
     def enter(
         self,
-        queries: List[Tensor],  # (n, B, C), one for each layer
+        queries: List[Tensor],  # (n, B, A), one for each layer
         oldest: int,  # what the block sees: slots oldest..newest-1
         newest: int,
         hidden: Optional[Tensor],  # (B or 1, n or 1, W), True = not to be seen
@@ -268,7 +269,7 @@ class _Attention:
         self.layers, self.oldest, self.newest = layers, oldest, newest
         self.seen_keys = self.all_keys[:, oldest:newest]
         self.queries = self._by_head(torch.stack(queries, dim=1))
-        scores = torch.bmm(self.queries, self.seen_keys.transpose(1, 2))  # (B·H, n·layers, W)
+        scores = self.scores()
         if hidden is not None:
             scores.view(self.rows, -1, n, layers, window).masked_fill_(hidden[:, None, :, None], float("-inf"))
         self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=at_least_float32(scores))
@@ -280,8 +281,12 @@ class _Attention:
         self.d_heads = scores.new_empty((n, layers, self.rows, queries[0].size(2)))
         self.steps = list(zip(self.attn.unbind(), self.d_scores.unbind(), self.d_heads.flatten(0, 1).unbind()))
 
+    def scores(self) -> Tensor:
+        """(B·H, n·layers, W)."""
+        return torch.bmm(self.queries, self.seen_keys.transpose(1, 2))
+
     def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
-        """d_heads (B, C) at the block's step i -> gradient of its query (B, C)."""
+        """d_heads (B, A) at the block's step i -> gradient of its query (B, A)."""
         attn, d_scores, kept_d_heads = self.steps[i * self.layers + layer]
         kept_d_heads.copy_(d_heads)
         d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest)
@@ -293,7 +298,7 @@ class _Attention:
         return self.keys.sum(d_scores.to(d_heads.dtype), self.oldest, self.newest).view(self.rows, -1)
 
     def d_queries(self, layer: int) -> Tensor:
-        """Of all steps of the block, (n, B, C)."""
+        """Of all steps of the block, (n, B, A)."""
         d_scores = self.d_scores[layer :: self.layers].transpose(0, 1)
         d = torch.bmm(d_scores.to(self.seen_keys.dtype), self.seen_keys)
         return d.transpose(0, 1).reshape(d.size(1), self.rows, -1)
@@ -333,11 +338,69 @@ class _MemoryAttention(_Attention):
         self.c, self.carried, self.groups = c, keys.size(1) - inputs.x.size(0), groups
         self.layers_queries = [inputs.query if k.query is None else k.query for k in kept][group::groups]
         self.dropped = [d.memory_attn for d in c.dropout][group::groups]
+        self.group, self.positions = group, inputs.positions
+        self.spans = None if inputs.spans is None else inputs.spans[group::groups].transpose(0, 1)  # (H, layers, P)
 
     def position(self, layer: int) -> int:
         return layer // self.groups
 
+    def scores(self) -> Tensor:
+        scores = super().scores()
+        for i in range(self.stop - self.start):
+            columns, seen = self._window(i)
+            part = scores[:, i * self.layers : (i + 1) * self.layers, columns]  # (B·H, layers, M)
+            if self.positions is not None:
+                product = torch.mm(self._queries_of(i), self.positions[-seen:].t())
+                part += product.view(self.layers, -1, seen).transpose(0, 1)
+            if self.spans is not None:
+                part.unflatten(0, (self.rows, -1)).add_(self.spans[:, :, -seen:])
+        return scores
+
+    def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
+        d_query = super().step(i, layer, d_heads, want_query)
+        if d_query is not None and self.positions is not None:
+            self._add_positions(i, layer, d_query)
+        return d_query
+
+    def d_queries(self, layer: int) -> Tensor:
+        d_queries = super().d_queries(layer)
+        if self.positions is not None:
+            for i, d_query in enumerate(d_queries):
+                self._add_positions(i, layer, d_query)
+        return d_queries
+
+    def add_distances(self, total: Inputs) -> None:
+        """Add the block's gradients of what is added to keys and scores by distance (17)."""
+        if self.positions is None and self.spans is None:
+            return
+        for i in range(self.stop - self.start):
+            columns, seen = self._window(i)
+            d = self.d_scores[i * self.layers : (i + 1) * self.layers, :, columns]  # (layers, B·H, M)
+            if self.positions is not None:
+                queries = self._queries_of(i)
+                total.positions[-seen:] += torch.mm(d.flatten(0, 1).to(queries.dtype).t(), queries)
+            if self.spans is not None:
+                d_spans = d.unflatten(1, (self.rows, -1)).sum(1)  # (layers, H, M)
+                total.spans[self.group :: self.groups, :, -seen:] += d_spans
+
+    def _add_positions(self, i: int, layer: int, d_query: Tensor) -> None:
+        columns, seen = self._window(i)
+        d_scores = self.d_scores[i * self.layers + layer][:, columns].to(d_query.dtype)
+        d_query.view(d_scores.size(0), -1).addmm_(d_scores, self.positions[-seen:])
+
+    def _queries_of(self, i: int) -> Tensor:
+        """Of the block's step i: (layers·B·H, D)."""
+        queries = self.queries[:, i * self.layers : (i + 1) * self.layers]
+        return queries.transpose(0, 1).reshape(-1, queries.size(2))
+
+    def _window(self, i: int) -> Tuple[slice, int]:
+        """What the block's step i sees: columns of the block's slots, and how many."""
+        last = self.carried + self.start + i
+        first = first_visible(last, self.c.settings.span)
+        return slice(first - self.oldest, last - self.oldest), last - first
+
     def enter_block(self, start: int, stop: int) -> None:
+        self.start, self.stop = start, stop
         span, left_pad = self.c.settings.span, self.c.left_pad
         oldest, newest = first_visible(self.carried + start, span), self.carried + stop - 1
         slot = torch.arange(oldest, newest, device=self.all_keys.device)

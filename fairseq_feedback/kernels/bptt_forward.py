@@ -21,7 +21,7 @@ class Inputs(NamedTuple):
     """What has a gradient. Layers that LayerDrop has dropped are not among it."""
 
     x: Tensor  # (T, B, C) embedded input
-    query: Tensor  # (T, B, C) of the first layer, which depends on x alone (7)
+    query: Tensor  # (T, B, A) of the first layer, which depends on x alone (7)
     keys: Tensor  # (G, B, H, N, D) of the slots before the first step
     values: Tensor  # (G, B, H, N, D)
     mix: Tensor  # (L + 1) after the softmax
@@ -29,6 +29,8 @@ class Inputs(NamedTuple):
     memory_keys: List[Affine]  # G
     memory_values: List[Affine]  # G
     memory_norms: List[Affine]  # G with pre-norm, none with post-norm
+    positions: Optional[Tensor]  # (P, D)
+    spans: Optional[Tensor]  # (L, H, P)
     cross_keys: Optional[Tensor]  # (L, B, H, S, D)
     cross_values: Optional[Tensor]  # (L, B, H, S, D)
 
@@ -48,8 +50,8 @@ class Kept(NamedTuple):
     """What backward needs of one layer's steps."""
 
     attn_norm: Optional[Tensor]  # (T, B, C) what the sublayer's norm reads; None where it is x itself
-    query: Optional[Tensor]  # (T, B, C) scaled; None in the first layer, where it is an input
-    attn: Tensor  # (T, B, C) heads before W_o
+    query: Optional[Tensor]  # (T, B, A) scaled; None in the first layer, where it is an input
+    attn: Tensor  # (T, B, A) heads before W_o
     cross_norm: Optional[Tensor]
     cross_query: Optional[Tensor]
     cross_attn: Optional[Tensor]
@@ -67,11 +69,11 @@ class Scales(NamedTuple):
     bias: float  # of the three outputs
 
 
-def scales(c: Constants, width: int) -> Scales:
+def scales(c: Constants, head_width: int) -> Scales:
     s = c.settings
     p, attn_p, act_p = (s.dropout, s.attention_dropout, s.activation_dropout) if c.dropout else (0.0, 0.0, 0.0)
     out = 1.0 / (1.0 - p)
-    return Scales((width // s.heads) ** -0.5, out / (1 - attn_p), out / (1 - attn_p), out / (1 - act_p), out)
+    return Scales(head_width**-0.5, out / (1 - attn_p), out / (1 - attn_p), out / (1 - act_p), out)
 
 
 def forward(
@@ -120,7 +122,7 @@ def _allocate(inputs: Inputs, c: Constants) -> List[Kept]:
         return torch.empty_like(x) if wanted else None
 
     def heads(wanted: bool = True) -> Optional[Tensor]:
-        return torch.empty_like(x, dtype=c.dtype) if wanted else None
+        return torch.empty_like(inputs.query, dtype=c.dtype) if wanted else None
 
     return [
         Kept(
@@ -142,8 +144,10 @@ class _Layer:
 
     def __init__(self, inputs: Inputs, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
         w, rows = inputs.layers[index], inputs.x.size(1)
-        scale = scales(c, inputs.x.size(2))
+        scale = scales(c, inputs.query.size(2) // c.settings.heads)
         self.w, self.s = w, c.settings
+        self.positions = inputs.positions
+        self.span = None if inputs.spans is None else inputs.spans[index]
         self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
         self.first_queries = inputs.query if index == 0 else None
 
@@ -190,7 +194,7 @@ class _Layer:
         else:
             query = self.query(norm(x, w.attn_norm) if pre_norm else x)
         dropped = None if keep.memory_attn is None else keep.memory_attn[t, :, :, first:last]
-        z, _ = attend(query, keys, values, first, last, hidden, dropped)
+        z, _ = attend(query, keys, values, first, last, hidden, dropped, self.positions, self.span)
         _write(kept.query, t, query)
         _write(kept.attn, t, z)
         x = self._leave(x, self.attn_out(z), keep.attn_out, t, w.attn_norm, self.sums[0])
@@ -258,16 +262,23 @@ def joined(inputs: Inputs, group: int) -> Tuple[Tensor, Tensor]:
 
 
 def attend(
-    query: Tensor,  # (B, C) scaled
+    query: Tensor,  # (B, A) scaled
     keys: Dots,
     values: Sums,
     first: int,  # the slots that are seen
     last: int,
     hidden: Optional[Tensor],  # (B·H, last - first) added to the scores
     keep: Optional[Tensor],  # (B, H, last - first) under dropout
+    positions: Optional[Tensor] = None,  # (P, D)
+    span: Optional[Tensor] = None,  # (H, P)
 ) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5) without dropout's scale -> (B, C), weights before dropout (B·H, last - first)."""
-    scores = keys.dot(query.view(keys.data.size(0), -1), first, last)
+    """Attention of one step (5) without dropout's scale -> (B, A), weights before dropout (B·H, last - first)."""
+    query_of_heads = query.view(keys.data.size(0), -1)
+    scores = keys.dot(query_of_heads, first, last)
+    if positions is not None:
+        scores = torch.addmm(scores, query_of_heads, positions[positions.size(0) - last + first :].t())
+    if span is not None:
+        scores = scores + span[:, span.size(1) - last + first :].repeat(query.size(0), 1)
     if hidden is not None:
         scores = scores + hidden
     attn = torch.softmax(scores, dim=-1)

@@ -119,9 +119,11 @@ def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
 
 
 def _make_room(cache: Cache, end: int, settings: Settings) -> int:
-    """Forget what lies before the span if that is at least half of the buffer, else double the buffer."""
+    """Forget what lies before the span. The buffer doubles until it holds the span and a quarter more, and then stays."""
     live = end - first_visible(end, settings.span)
-    capacity = end if 2 * live <= end else 2 * end
+    capacity = 2 * end
+    if settings.span > 0:
+        capacity = min(capacity, settings.span + max(16, settings.span // 4))
     for name in ["keys", "values"]:
         cache[name] = _enlarged(_get(cache, name)[:, :, :, end - live :], live, capacity)
     _get(cache, "progress")[1] += end - live

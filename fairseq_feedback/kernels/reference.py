@@ -83,16 +83,23 @@ def step(
     -> output (B, C), memory (B, C), its key and its value (G, B, H, 1, D), cross-attention (B, H, S)
     """
     shared = keys.size(0) == 1
-    slots = first + keys.size(3)
+    seen = keys.size(3)
+    slots = first + seen
     t = slots - settings.init_slots
     hidden = hidden_slots(left_pad, t, first, slots)
+    positions, spans = memory_weights.positions, memory_weights.spans
+    if positions is not None:
+        positions = positions[positions.size(0) - seen :]
     wanted_attn: Optional[Tensor] = None
     states = [x]
     for i, layer in enumerate(layers):
         if layer_kept[i]:
             keep = dropout[i] if len(dropout) > 0 else None
             group = 0 if shared else i
-            x = attend_memory(x, keys[group], values[group], hidden, layer, keep, settings)
+            span = spans[i, :, spans.size(2) - seen :] if spans is not None else None
+            x = attend_memory(
+                x, keys[group], values[group], hidden, positions, span, layer, keep, settings
+            )
             if cross is not None:
                 x, attn = attend_source(x, cross, i, layer, keep, settings)
                 if i == attn_layer:
@@ -110,15 +117,16 @@ def attend_memory(
     key: Tensor,  # (B, H, M, D)
     value: Tensor,
     hidden: Optional[Tensor],
+    positions: Optional[Tensor],  # (M, D)
+    span: Optional[Tensor],  # (H, M)
     w: LayerWeights,
     keep: Optional[LayerDropout],
     s: Settings,
 ) -> Tensor:
     """The sublayer that replaces self-attention (1)."""
     query = linear(norm(x, w.attn_norm) if s.pre_norm else x, w.query)
-    z, _ = attend(
-        query, key, value, hidden, keep.memory_attn if keep is not None else None, s.attention_dropout
-    )
+    dropout = keep.memory_attn if keep is not None else None
+    z, _ = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span)
     z = linear(z, w.attn_out)
     x = x + dropout_choices.apply(z, keep.attn_out if keep is not None else None, s.dropout)
     return x if s.pre_norm else norm(x, w.attn_norm)
@@ -161,18 +169,24 @@ def feed_forward(x: Tensor, w: LayerWeights, keep: Optional[LayerDropout], s: Se
 
 
 def attend(
-    query: Tensor,  # (B, C)
+    query: Tensor,  # (B, A)
     key: Tensor,  # (R, H, M, D), B a multiple of R: every B / R rows share theirs
     value: Tensor,  # (R, H, M, D)
     hidden: Optional[Tensor],  # (R, M), True = not to be seen
     keep: Optional[Tensor],  # (B, H, M) under dropout
     p: float,
+    positions: Optional[Tensor] = None,  # (M, D) added to the keys
+    span: Optional[Tensor] = None,  # (H, M) added to the scores
 ) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5) -> (B, C), weights before dropout (R, H, B / R, M)."""
+    """Attention of one step (5), (16) -> (B, A), weights before dropout (R, H, B / R, M)."""
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
     scores = torch.matmul(q, key.transpose(2, 3))  # (R, H, beams, M)
+    if positions is not None:
+        scores = scores + torch.matmul(q, positions.t())
+    if span is not None:
+        scores = scores + span[:, None, :].type_as(scores)
     if hidden is not None:
         scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
     weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)

@@ -29,6 +29,8 @@ class MemoryWeights(NamedTuple):
     keys: List[Affine]  # G of them
     values: List[Affine]  # G
     norms: List[Affine]  # G with pre-norm, none with post-norm
+    positions: Optional[Tensor]  # (P, D) added to the keys of the last P slots, the newest last; None = nothing
+    spans: Optional[Tensor]  # (L, H, P) added to the scores of the last P slots, the newest last; None = nothing
 
 
 class CrossMemory(NamedTuple):

@@ -1,5 +1,6 @@
 """Options of the feedback models, with the names that fairseq's transformer has for the same things."""
 
+import argparse
 from argparse import Namespace
 from dataclasses import dataclass, field, fields
 from typing import List, Optional
@@ -15,37 +16,38 @@ from fairseq.models.transformer.transformer_config import (
 from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 
-def _option(default, help):
+def option(default, help):
     return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class FeedbackTransformerConfig(FairseqDataclass):
     # None = as the architecture says, see ARCHITECTURES in feedback_transformer.py.
-    encoder_embed_dim: Optional[int] = _option(None, "encoder embedding dimension")
-    encoder_ffn_embed_dim: Optional[int] = _option(None, "encoder embedding dimension for FFN")
-    encoder_layers: Optional[int] = _option(None, "num encoder layers")
-    encoder_attention_heads: Optional[int] = _option(None, "num encoder attention heads")
-    encoder_layerdrop: Optional[float] = _option(None, "LayerDrop probability for the encoder")
-    decoder_embed_dim: Optional[int] = _option(
+    encoder_embed_dim: Optional[int] = option(None, "encoder embedding dimension")
+    encoder_ffn_embed_dim: Optional[int] = option(None, "encoder embedding dimension for FFN")
+    encoder_layers: Optional[int] = option(None, "num encoder layers")
+    encoder_attention_heads: Optional[int] = option(None, "num encoder attention heads")
+    encoder_layerdrop: Optional[float] = option(None, "LayerDrop probability for the encoder")
+    decoder_embed_dim: Optional[int] = option(
         None, "decoder embedding dimension (default: the encoder's)"
     )
-    decoder_ffn_embed_dim: Optional[int] = _option(
+    decoder_ffn_embed_dim: Optional[int] = option(
         None, "decoder embedding dimension for FFN (default: the encoder's)"
     )
-    decoder_layers: Optional[int] = _option(None, "num decoder layers")
-    decoder_attention_heads: Optional[int] = _option(None, "num decoder attention heads")
-    decoder_layerdrop: Optional[float] = _option(
+    decoder_layers: Optional[int] = option(None, "num decoder layers")
+    decoder_attention_heads: Optional[int] = option(None, "num decoder attention heads")
+    decoder_layerdrop: Optional[float] = option(
         None, "LayerDrop probability for the decoder; a dropped layer is the identity"
     )
-    decoder_output_dim: Optional[int] = _option(
+    decoder_output_dim: Optional[int] = option(
         None,
         "decoder output dimension, an extra linear layer if different (default: --decoder-embed-dim)",
     )
-    dropout: Optional[float] = _option(None, "dropout probability")
-    attention_dropout: Optional[float] = _option(
+    dropout: Optional[float] = option(None, "dropout probability")
+    attention_dropout: Optional[float] = option(
         None, "dropout probability for attention weights"
     )
     activation_dropout: float = field(
@@ -53,97 +55,112 @@ class FeedbackTransformerConfig(FairseqDataclass):
         metadata={"help": "dropout probability after activation in FFN", "alias": "--relu-dropout"},
     )
 
-    memory_span: int = _option(
+    memory_span: int = option(
         0, "how many past steps the feedback memory attention of a step sees; 0 = all"
     )
-    unshared_memory_kv: bool = _option(
+    unshared_memory_kv: bool = option(
         False,
         "give every decoder layer its own keys and values of the memory (default: one pair for all layers)",
     )
 
-    feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _option(
+    feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = option(
         "auto",
         "how sequences are computed: reference (readable, its backward is autograd's), bptt (fast, its backward is "
         "derived by hand; warns where it must fall back) or auto (the fastest that can do the run)",
     )
 
-    activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _option(
+    activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = option(
         "relu", "activation function to use"
     )
-    encoder_normalize_before: bool = _option(False, "apply layernorm before each encoder block")
-    decoder_normalize_before: bool = _option(False, "apply layernorm before each decoder block")
-    no_decoder_final_norm: bool = _option(
+    encoder_normalize_before: bool = option(False, "apply layernorm before each encoder block")
+    decoder_normalize_before: bool = option(False, "apply layernorm before each decoder block")
+    no_decoder_final_norm: bool = option(
         False, "don't add an extra layernorm after the last decoder block"
     )
-    layernorm_embedding: bool = _option(False, "add layernorm to embedding")
-    no_scale_embedding: bool = _option(False, "don't scale embeddings by sqrt(embed_dim)")
-    no_cross_attention: bool = _option(False, "do not perform cross-attention")
-    encoder_learned_pos: bool = _option(
+    layernorm_embedding: bool = option(False, "add layernorm to embedding")
+    no_scale_embedding: bool = option(False, "don't scale embeddings by sqrt(embed_dim)")
+    no_cross_attention: bool = option(False, "do not perform cross-attention")
+    encoder_learned_pos: bool = option(
         False, "use learned positional embeddings in the encoder"
     )
-    decoder_learned_pos: bool = _option(
+    decoder_learned_pos: bool = option(
         False, "use learned positional embeddings in the decoder"
     )
-    no_token_positional_embeddings: bool = _option(False, "disable positional embeddings")
-    max_source_positions: int = _option(
+    no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
+    max_source_positions: int = option(
         DEFAULT_MAX_SOURCE_POSITIONS, "maximum input length supported by the encoder"
     )
-    max_target_positions: int = _option(
+    max_target_positions: int = option(
         DEFAULT_MAX_TARGET_POSITIONS, "maximum output length supported by the decoder"
     )
-    share_decoder_input_output_embed: bool = _option(
+    share_decoder_input_output_embed: bool = option(
         False, "share decoder input and output embeddings"
     )
-    share_all_embeddings: bool = _option(
+    share_all_embeddings: bool = option(
         False,
         "share encoder, decoder and output embeddings (requires shared dictionary and embed dim)",
     )
-    merge_src_tgt_embed: bool = _option(
+    merge_src_tgt_embed: bool = option(
         False, "merge the source and target embedding tables into one"
     )
-    encoder_embed_path: Optional[str] = _option(None, "path to pre-trained encoder embedding")
-    decoder_embed_path: Optional[str] = _option(None, "path to pre-trained decoder embedding")
-    adaptive_softmax_cutoff: Optional[List[int]] = _option(
+    encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
+    decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
+    adaptive_softmax_cutoff: Optional[List[int]] = option(
         None, "list of adaptive softmax cutoff points, for the adaptive_loss criterion"
     )
-    adaptive_softmax_dropout: float = _option(
+    adaptive_softmax_dropout: float = option(
         0.0, "adaptive softmax dropout for the tail projections"
     )
-    adaptive_softmax_factor: float = _option(4, "adaptive softmax factor")
-    encoder_layers_to_keep: Optional[str] = _option(
+    adaptive_softmax_factor: float = option(4, "adaptive softmax factor")
+    encoder_layers_to_keep: Optional[str] = option(
         None, "which encoder layers to keep when pruning, a comma-separated list"
     )
-    decoder_layers_to_keep: Optional[str] = _option(
+    decoder_layers_to_keep: Optional[str] = option(
         None, "which decoder layers to keep when pruning, a comma-separated list"
     )
-    checkpoint_activations: bool = _option(
+    checkpoint_activations: bool = option(
         False,
         "keep few activations and recompute the rest in backward: the encoder's by layer, "
         "the decoder's by segments of time",
     )
-    encoder_xformers_att_config: Optional[str] = _option(
+    encoder_xformers_att_config: Optional[str] = option(
         None, "config for xFormers attention in the encoder"
     )
-    min_params_to_wrap: int = _option(
+    min_params_to_wrap: int = option(
         DEFAULT_MIN_PARAMS_TO_WRAP,
         "minimum number of params for a layer to be wrapped with FSDP()",
     )
-    export: bool = _option(False, "make the layernorm exportable with torchscript")
+    export: bool = option(False, "make the layernorm exportable with torchscript")
 
 
-def from_any(cfg) -> FeedbackTransformerConfig:
-    """The options out of whatever the host hands over: hydra's config, an argparse namespace, or ours."""
+def from_any(cfg, kind):
+    """A model's options (`kind`: its dataclass) out of hydra's config, an argparse namespace, or that dataclass."""
     if OmegaConf.is_config(cfg):
         cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     elif not isinstance(cfg, dict):
         cfg = vars(cfg)
-    known = {f.name for f in fields(FeedbackTransformerConfig)}
-    return FeedbackTransformerConfig(**{k: v for k, v in cfg.items() if k in known})
+    known = {f.name for f in fields(kind)}
+    return kind(**{k: v for k, v in cfg.items() if k in known})
 
 
-def to_transformer_config(config: FeedbackTransformerConfig) -> TransformerConfig:
+def complete(config, tables, architecture) -> None:
+    """Give every option that nobody set the architecture's value, in place. `config` is a dataclass or a namespace.
+
+    tables: options of every architecture; the first is that of the model itself.
+    """
+    first = next(iter(tables.values()))
+    for name, value in {**first, **tables.get(architecture, {})}.items():
+        follow(config, name, value)
+
+
+def follow(config, name, value) -> None:
+    if getattr(config, name, None) is None:
+        setattr(config, name, value)
+
+
+def to_transformer_config(config, memory: MemoryOptions) -> TransformerConfig:
     """The nested configuration that the host's encoder and decoder take, with our own options on top."""
-    return TransformerConfig.from_namespace(Namespace(**vars(config)))
+    return TransformerConfig.from_namespace(Namespace(**vars(config), memory=memory))
 
 
 def check(config: FeedbackTransformerConfig) -> None:
@@ -204,3 +221,18 @@ def check(config: FeedbackTransformerConfig) -> None:
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def refuse(parser, model: str, options) -> None:
+    """Let options that a user of the host may try end in a sentence that says why they are not there."""
+    for option, why in options.items():
+        parser.add_argument(option, action=_Refuse, model=model, why=why, help=argparse.SUPPRESS)
+
+
+class _Refuse(argparse.Action):
+    def __init__(self, option_strings, dest, model, why, **kwargs):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", **kwargs)
+        self.model, self.why = model, why
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        raise FeedbackError(f"{option_string} is not supported by {self.model}: {self.why}")

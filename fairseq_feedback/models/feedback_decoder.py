@@ -36,23 +36,20 @@ class FeedbackDecoder(TransformerDecoderBase):
         super().__init__(cfg, dictionary, embed_tokens, no_encoder_attn, output_projection)
         # The host drops layers of a LayerDropModuleList by skipping them; here a dropped layer keeps its place.
         self.layers = nn.ModuleList([self.layers[i] for i in range(self.num_layers)])
+        self.heads = cfg.decoder.attention_heads
+        self.pre_norm = cfg.decoder.normalize_before
         self.memory = FeedbackMemory(
-            self.num_layers,
-            self.embed_dim,
-            shared_kv=not cfg.unshared_memory_kv,
-            pre_norm=cfg.decoder.normalize_before,
+            self.num_layers, self.embed_dim, self.heads, cfg.memory, self.pre_norm
         )
         name = FeedbackDecoderLayer.__name__
         self.layer_dropout = FairseqDropout(cfg.dropout, module_name=name)
         self.attention_dropout = FairseqDropout(cfg.attention_dropout, module_name=name)
         self.activation_dropout = FairseqDropout(cfg.activation_dropout, module_name=name)
         self.ffn_width = cfg.decoder.ffn_embed_dim
-        self.heads = cfg.decoder.attention_heads
-        self.pre_norm = cfg.decoder.normalize_before
         self.activation = str(cfg.activation_fn)
         self.layers_to_keep = cfg.decoder.layers_to_keep
-        self.memory_span = cfg.memory_span
-        self.memory_init_slots = 1
+        self.memory_span = cfg.memory.span
+        self.memory_init_slots = cfg.memory.init_slots
         self.checkpoint_activations = cfg.checkpoint_activations
         self.feedback_kernel = str(cfg.feedback_kernel)
         self.kernels_said = set()
@@ -69,9 +66,12 @@ class FeedbackDecoder(TransformerDecoderBase):
         full_context_alignment: bool = False,
         alignment_layer: Optional[int] = None,
         alignment_heads: Optional[int] = None,
+        memory: Optional[Tensor] = None,
     ):
         """
         Features (B, T, C) of all tokens, or under incremental decoding of those not seen before.
+
+        `memory` (N, B, C) is what stands before the first step, the newest last (default: zero vectors).
 
         The dictionary returned with them holds `attn`, the cross-attention (B, T, S) of `alignment_layer` (default:
         the last) averaged over heads, or None in training if nobody asked for it; and `memory`, the memory vectors
@@ -88,9 +88,11 @@ class FeedbackDecoder(TransformerDecoderBase):
             attn_layer = self.num_layers - 1
 
         if incremental_state is None:
-            x, memory, attn = self._run_sequence(prev_output_tokens, encoder_out, attn_layer)
+            x, new_memory, attn = self._run_sequence(
+                prev_output_tokens, encoder_out, attn_layer, memory
+            )
         else:
-            x, memory, attn = self._run_new_steps(
+            x, new_memory, attn = self._run_new_steps(
                 prev_output_tokens, encoder_out, incremental_state, attn_layer
             )
 
@@ -104,23 +106,31 @@ class FeedbackDecoder(TransformerDecoderBase):
         if self.project_out_dim is not None:
             x = self.project_out_dim(x)
         attns: List[Optional[Tensor]] = [attn]
-        memories: List[Optional[Tensor]] = [memory.detach()]
+        memories: List[Optional[Tensor]] = [new_memory.detach()]
         return x, {"attn": attns, "memory": memories}
 
     def _run_sequence(
-        self, tokens, encoder_out: Optional[Dict[str, List[Tensor]]], attn_layer: int
+        self,
+        tokens,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        attn_layer: int,
+        memory: Optional[Tensor],
     ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Teacher forcing: all steps -> outputs (T, B, C), memory (T, B, C), attention (T, B, H, S)."""
         left_pad = self._left_padding(tokens)
         x = self._embed(tokens, tokens.size(1), left_pad is not None, None)
         cross = self._project_source(encoder_out, 1)
         layers = self._layer_weights()
-        settings = self._settings()
-        slots = self.memory_init_slots + x.size(0)
-        choices = self._draw_dropout(x, slots, cross, settings)
+        reach = self.reach()
+        start = memory
+        if start is None:
+            start = self._initial_memory(x.size(1), reach, x)
+        elif reach > 0:
+            start = start[-reach:]
+        settings = self._settings(reach, start.size(0))
+        choices = self._draw_dropout(x, start.size(0) + x.size(0), cross, settings)
         kept = self._draw_layers()
-        start = self._initial_memory(x.size(1), x)
-        weights = self._memory_weights()
+        weights = self._memory_weights(reach)
         if torch.jit.is_scripting():
             return reference.run(
                 x, start, layers, weights, cross, left_pad, kept, choices, settings, attn_layer
@@ -166,11 +176,13 @@ class FeedbackDecoder(TransformerDecoderBase):
         attn_layer: int,
     ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Decoding: the steps that the cache does not hold yet, usually one."""
-        settings = self._settings()
-        memory_weights = self._memory_weights()
+        reach = self.reach()
+        memory_weights = self._memory_weights(reach)
+        init_slots = self._init_slots(reach)
+        settings = self._settings(reach, init_slots)
         state = self.get_incremental_state(incremental_state, "memory")
         if state is None:
-            start = self._initial_memory(tokens.size(0), self.memory.layer_weights)
+            start = self._initial_memory(tokens.size(0), reach, self.memory.layer_weights)
             keys, values = reference.project_memory(start, memory_weights, settings)
             state = cache.start(
                 keys,
@@ -193,7 +205,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         x = self._embed(tokens, new, left_pad is not None, incremental_state)
         layers = self._layer_weights()
         mix = reference.mix_weights(memory_weights, x)
-        choices = self._draw_dropout(x, self.memory_init_slots + done + new, cross, settings)
+        choices = self._draw_dropout(x, init_slots + done + new, cross, settings)
         kept = [True for _ in range(self.num_layers)]
         outputs: List[Tensor] = []
         memories: List[Tensor] = []
@@ -294,7 +306,7 @@ class FeedbackDecoder(TransformerDecoderBase):
             weights.append(layer.weights())
         return weights
 
-    def _memory_weights(self) -> MemoryWeights:
+    def _memory_weights(self, reach: int) -> MemoryWeights:
         keys: List[Affine] = []
         values: List[Affine] = []
         norms: List[Affine] = []
@@ -313,15 +325,30 @@ class FeedbackDecoder(TransformerDecoderBase):
                     norms.append(
                         Affine(attn.memory_layer_norm.weight, attn.memory_layer_norm.bias)
                     )
-        return MemoryWeights(self.memory.layer_weights, keys, values, norms)
+        positions: Optional[Tensor] = None
+        if self.memory.positions is not None:
+            positions = self.memory.positions[self.memory_span - reach :]
+        spans: Optional[Tensor] = None
+        if self.memory.adaptive_span is not None:
+            spans = self.memory.adaptive_span.scores(reach)
+        return MemoryWeights(self.memory.layer_weights, keys, values, norms, positions, spans)
 
-    def _settings(self) -> Settings:
+    def reach(self) -> int:
+        """How many memory slots a step sees: --memory-span, or what adaptive spans leave of it; 0 = all."""
+        if self.memory.adaptive_span is not None:
+            return self.memory.adaptive_span.reach()
+        return self.memory_span
+
+    def _init_slots(self, reach: int) -> int:
+        return reach if self.memory_init_slots == 0 else self.memory_init_slots
+
+    def _settings(self, reach: int, init_slots: int) -> Settings:
         return Settings(
             self.heads,
             self.pre_norm,
             self.activation,
-            self.memory_span,
-            self.memory_init_slots,
+            reach,
+            init_slots,
             self._active(self.layer_dropout.p, self.layer_dropout.apply_during_inference),
             self._active(self.attention_dropout.p, self.attention_dropout.apply_during_inference),
             self._active(self.activation_dropout.p, self.activation_dropout.apply_during_inference),
@@ -347,10 +374,9 @@ class FeedbackDecoder(TransformerDecoderBase):
                 kept[i] = bool(drawn[i] > self.decoder_layerdrop)
         return kept
 
-    def _initial_memory(self, rows: int, like: Tensor) -> Tensor:
-        return torch.zeros(
-            [self.memory_init_slots, rows, self.embed_dim], dtype=like.dtype, device=like.device
-        )
+    def _initial_memory(self, rows: int, reach: int, like: Tensor) -> Tensor:
+        slots = self._init_slots(reach)
+        return torch.zeros([slots, rows, self.embed_dim], dtype=like.dtype, device=like.device)
 
     @torch.jit.export
     def reorder_incremental_state(
@@ -360,7 +386,8 @@ class FeedbackDecoder(TransformerDecoderBase):
     ):
         state = self.get_incremental_state(incremental_state, "memory")
         if state is not None:
-            cache.reorder(state, new_order, self._settings())
+            reach = self.reach()
+            cache.reorder(state, new_order, self._settings(reach, self._init_slots(reach)))
 
     def reorder_incremental_state_scripting(
         self,

@@ -1,7 +1,5 @@
 """The encoder-decoder model: fairseq's transformer encoder and the feedback decoder."""
 
-import argparse
-
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerModelBase
 
@@ -9,10 +7,14 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_config import (
     FeedbackTransformerConfig,
     check,
+    complete,
+    follow,
     from_any,
+    refuse,
     to_transformer_config,
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 # Numbers of Fan et al. (2020), Table 7, and section 4.2 for the 12 + 2 layers. What a table leaves out is as in
 # "feedback_transformer", which has the defaults of fairseq's transformer; the decoder follows the encoder.
@@ -90,15 +92,19 @@ class FeedbackTransformerModel(TransformerModelBase):
     @classmethod
     def add_args(cls, parser):
         super(TransformerModelBase, cls).add_args(parser)
-        for option, why in UNSUPPORTED.items():
-            parser.add_argument(option, action=_Refuse, why=why, help=argparse.SUPPRESS)
+        refuse(parser, "feedback_transformer", UNSUPPORTED)
 
     @classmethod
     def build_model(cls, cfg, task):
-        config = from_any(cfg)
-        complete(config, getattr(cfg, "_name", None) or getattr(cfg, "arch", None))
+        config = from_any(cfg, FeedbackTransformerConfig)
+        complete_architecture(config, getattr(cfg, "_name", None) or getattr(cfg, "arch", None))
         check(config)
-        return super().build_model(to_transformer_config(config), task)
+        memory = MemoryOptions(
+            span=config.memory_span,
+            shared_kv=not config.unshared_memory_kv,
+            head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
+        )
+        return super().build_model(to_transformer_config(config, memory), task)
 
     @classmethod
     def build_decoder(cls, cfg, tgt_dict, embed_tokens):
@@ -121,35 +127,17 @@ class FeedbackTransformerModel(TransformerModelBase):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
-class _Refuse(argparse.Action):
-    def __init__(self, option_strings, dest, why, **kwargs):
-        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", **kwargs)
-        self.why = why
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        raise FeedbackError(f"{option_string} is not supported by feedback_transformer: {self.why}")
-
-
-def complete(config, architecture=None):
-    """Give every size that nobody set the architecture's, in place. `config` has attributes: dataclass or namespace."""
-    table = dict(ARCHITECTURES["feedback_transformer"])
-    table.update(ARCHITECTURES.get(architecture, {}))
-    for name, value in table.items():
-        _default(config, name, value)
-    _default(config, "decoder_embed_dim", config.encoder_embed_dim)
-    _default(config, "decoder_ffn_embed_dim", config.encoder_ffn_embed_dim)
-    _default(config, "decoder_output_dim", config.decoder_embed_dim)
-
-
-def _default(config, name, value):
-    if getattr(config, name, None) is None:
-        setattr(config, name, value)
+def complete_architecture(config, architecture):
+    complete(config, ARCHITECTURES, architecture)
+    follow(config, "decoder_embed_dim", config.encoder_embed_dim)
+    follow(config, "decoder_ffn_embed_dim", config.encoder_ffn_embed_dim)
+    follow(config, "decoder_output_dim", config.decoder_embed_dim)
 
 
 def _register(architecture):
     @register_model_architecture("feedback_transformer", architecture)
     def complete_options(args):
-        complete(args, architecture)
+        complete_architecture(args, architecture)
 
 
 for _name in ARCHITECTURES:

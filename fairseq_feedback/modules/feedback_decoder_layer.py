@@ -15,7 +15,10 @@ class FeedbackDecoderLayer(nn.Module):
         super().__init__()
         dim, ffn_dim = cfg.decoder.embed_dim, cfg.decoder.ffn_embed_dim
         self.self_attn = MemoryAttention(
-            dim, shared_kv=not cfg.unshared_memory_kv, pre_norm=cfg.decoder.normalize_before
+            dim,
+            cfg.decoder.attention_heads * cfg.memory.head_dim,
+            cfg.memory.shared_kv,
+            cfg.decoder.normalize_before,
         )
         self.self_attn_layer_norm = nn.LayerNorm(dim)
         self.encoder_attn: Optional[SourceAttention] = None

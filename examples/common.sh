@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# What the runs of this repository share. Source it after scripts/environment.sh; OUT is the folder of the run,
+# UPDATES the number of training updates.
+
+# step NAME TITLE: runs the function NAME, unless it was finished before.
+step() {
+    if [[ -e $OUT/done-$1 ]]; then
+        feedback_say "$2: done before"
+    else
+        feedback_say "$2"
+        "$1"
+        touch -- "$OUT/done-$1"
+    fi
+}
+
+# Prints a command, then runs it with its output in a log; shows of that only what `show` lets through.
+logged() { # LOG SHOW COMMAND...
+    local log=$1 show
+    read -ra show <<<"$2"
+    shift 2
+    printf '$ %s\n' "$*"
+    if ! "$@" 2>&1 | tee -- "$log" | "${show[@]}"; then
+        tail -n 20 -- "$log" >&2
+        feedback_die "this failed: $1. The whole output is in $log"
+    fi
+}
+nothing() { cat >/dev/null; }
+progress() { # NAME: what fairseq-train logs with --log-format simple, in short
+    sed -unE \
+        -e "s/.*\| INFO \| train_inner \| epoch 0*([0-9]+):.* loss=([0-9.]+),.* wps=([0-9.]+),.* num_updates=([0-9]+),.*/  $1  update \4 of $UPDATES  epoch \1  loss \2  \3 words\/s/p" \
+        -e "s/.*\| INFO \| valid \| .* \| loss ([0-9.]+) .*/  $1  validation loss \1/p"
+}
+
+# both FUNCTION NAME NAME: runs the function with each name, at once, with half of the cores each. Small models use one
+# core well and several badly.
+both() {
+    local first second failed=0 cores
+    cores=$(getconf _NPROCESSORS_ONLN)
+    local -x OMP_NUM_THREADS=$((cores > 1 ? cores / 2 : 1))
+    "$1" "$2" &
+    first=$!
+    "$1" "$3" &
+    second=$!
+    wait "$first" || failed=1
+    wait "$second" || failed=1
+    return $failed
+}
+
+# begin_run STATE: makes OUT, and empties it of what was made from another state of code and options.
+begin_run() {
+    if [[ -e $OUT && ! -e $OUT/made-with && -n $(ls -A -- "$OUT" 2>&1) ]]; then
+        feedback_die "--out $OUT is not empty and not of an earlier run: give another folder"
+    fi
+    mkdir -p -- "$OUT"
+    if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$1" ]]; then
+        find "$OUT" -mindepth 1 -delete
+        printf '%s\n' "$1" >"$OUT/made-with"
+    fi
+}
+
+# code_state FILE...: a number for the content of these files, and of the package.
+code_state() {
+    find "$@" fairseq_feedback -name '*.[ps][yh]' -exec cksum {} + | sort | cksum
+}

@@ -1,0 +1,103 @@
+"""A corpus as streams of blocks.
+
+The corpus is one row of tokens. It is cut into S streams of equal length (some have one token more), and each stream
+into blocks of M tokens. Batch k of a group holds block k of the group's streams, so the text of a row goes on in the
+next batch, and with it the memory. Every token is predicted exactly once, from the token before it and the memory;
+before the first token of the corpus stands the end-of-sentence symbol.
+
+Streams are dealt out to groups of equal size: a group for each worker and each batch of --update-freq. So four workers
+train as one worker with --update-freq 4 does.
+"""
+
+from typing import List
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+from torch import Tensor
+
+
+class Corpus(FairseqDataset):
+    """Sentences of an indexed dataset as one row of tokens, read where they are needed."""
+
+    def __init__(self, sentences, split: str):
+        self.sentences = sentences
+        self.split = split
+        self.ends = np.cumsum(np.asarray(sentences.sizes, dtype=np.int64))
+
+    def __len__(self) -> int:
+        """Tokens, the ends of sentences among them."""
+        return int(self.ends[-1]) if len(self.ends) > 0 else 0
+
+    def tokens(self, first: int, last: int) -> Tensor:
+        number = int(np.searchsorted(self.ends, first, side="right"))
+        start = int(self.ends[number - 1]) if number > 0 else 0
+        parts, end = [], start
+        while end < last:
+            parts.append(self.sentences[number])
+            end += len(parts[-1])
+            number += 1
+        return torch.cat(parts)[first - start : last - start].long() if parts else torch.empty(0, dtype=torch.long)
+
+
+class StreamBlocks(FairseqDataset):
+    """Its item (k·G + j)·B + b is block k of stream b of group j; there are G groups of B streams."""
+
+    def __init__(self, corpus: Corpus, rows: int, groups: int, length: int, pad: int, eos: int):
+        self.corpus, self.rows, self.groups, self.length = corpus, rows, groups, length
+        self.pad, self.eos = pad, eos
+        self.streams = rows * groups
+        self.shortest, self.longer = divmod(len(corpus), self.streams)
+        # Streams with one token more have it in their last block.
+        self.blocks = max(1, -(-self.shortest // length))
+
+    def __len__(self) -> int:
+        return self.blocks * self.streams
+
+    def batches(self) -> List[List[int]]:
+        return [list(range(i, i + self.rows)) for i in range(0, len(self), self.rows)]
+
+    def range_of(self, stream: int, block: int):
+        """The first token of a block, and the one after its last."""
+        first = stream * self.shortest + min(stream, self.longer)
+        end = first + self.shortest + (stream < self.longer)
+        start = first + block * self.length
+        return start, end if block == self.blocks - 1 else start + self.length
+
+    def __getitem__(self, index: int):
+        batch, row = divmod(index, self.rows)
+        block, group = divmod(batch, self.groups)
+        first, last = self.range_of(group * self.rows + row, block)
+        if first > 0:
+            tokens = self.corpus.tokens(first - 1, last)
+        else:
+            tokens = torch.cat([torch.tensor([self.eos]), self.corpus.tokens(0, last)])
+        return {"id": index, "block": block, "group": group, "source": tokens[:-1], "target": tokens[1:]}
+
+    def collater(self, items):
+        def padded(name):
+            rows = [item[name] for item in items]
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
+
+        if not items:
+            return {}
+        lengths = torch.tensor([len(item["target"]) for item in items])
+        return {
+            "id": torch.tensor([item["id"] for item in items]),
+            "block": items[0]["block"],
+            "group": items[0]["group"],
+            "nsentences": len(items),
+            "ntokens": int(lengths.sum()),
+            "net_input": {"src_tokens": padded("source"), "src_lengths": lengths},
+            "target": padded("target"),
+        }
+
+    def batch(self, block: int, group: int):
+        first = (block * self.groups + group) * self.rows
+        return self.collater([self[i] for i in range(first, first + self.rows)])
+
+    def num_tokens(self, index: int) -> int:
+        return self.length
+
+    def size(self, index: int) -> int:
+        return self.length

@@ -1,0 +1,361 @@
+"""The task feedback_lm: streams, and the commands that train, evaluate and sample language models."""
+
+import os
+import re
+import shutil
+from types import SimpleNamespace
+
+import cli
+import numpy as np
+import pytest
+import torch
+from helpers import make_dictionary
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairseq_feedback.data.streams import Corpus, StreamBlocks
+from fairseq_feedback.data.text_units import TextUnits
+
+pytestmark = pytest.mark.core
+
+
+class Sentences(list):
+    @property
+    def sizes(self):
+        return np.array([len(sentence) for sentence in self])
+
+
+# ---------------------------------------------------------------- streams
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=20),
+    rows=st.integers(1, 4),
+    groups=st.integers(1, 3),
+    length=st.integers(1, 12),
+)
+def test_every_token_is_predicted_once_in_order(lengths, rows, groups, length):
+    total = sum(lengths)
+    tokens = torch.arange(100, 100 + total)
+    corpus = Corpus(Sentences(tokens.split(lengths)), "train")
+    if total < rows * groups:
+        return
+    blocks = StreamBlocks(corpus, rows, groups, length, pad=1, eos=2)
+    streams = {}
+    for number, indices in enumerate(blocks.batches()):
+        batch = blocks.collater([blocks[i] for i in indices])
+        block, group = divmod(number, groups)
+        assert (batch["block"], batch["group"]) == (block, group)
+        source, target = batch["net_input"]["src_tokens"], batch["target"]
+        assert batch["ntokens"] == int((target != 1).sum()) > 0
+        assert target.size(1) <= length + 1 and (target[:, 0] != 1).all(), "no row is empty, or padded on the left"
+        for row in range(rows):
+            words = target[row][target[row] != 1].tolist()
+            before = source[row][source[row] != 1].tolist()
+            assert before == [w - 1 if w > 100 else 2 for w in words]
+            streams.setdefault(group * rows + row, []).extend(words)
+    assert sum((streams[s] for s in range(blocks.streams)), []) == tokens.tolist()
+    sizes = {len(words) for words in streams.values()}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_corpus_reads_across_sentences_and_empty_ones():
+    corpus = Corpus(Sentences([torch.arange(3), torch.arange(0), torch.arange(3, 4), torch.arange(4, 9)]), "train")
+    assert len(corpus) == 9
+    for first in range(9):
+        for last in range(first + 1, 10):
+            assert corpus.tokens(first, last).tolist() == list(range(first, last))
+
+
+@pytest.mark.parametrize(
+    "symbols, line, words, characters, size",
+    [
+        ("words", "the naïve cat", 4, 14, 15),  # three words and the end of the line; 13 characters and that end
+        ("subword_nmt", "the na@@ ïve cat", 4, 14, 15),
+        ("sentencepiece", "▁the ▁na ïve ▁cat", 4, 14, 15),
+        ("characters", "t h e ▁ n a ï v e ▁ c a t", 3, 14, 15),
+        ("words", "", 1, 1, 1),
+        ("characters", "", 1, 1, 1),
+    ],
+)
+def test_units_of_text(symbols, line, words, characters, size):
+    """Of the lines "" and then `line`, each with its end."""
+    dictionary = make_dictionary(0)
+    for word in line.split():
+        dictionary.add_symbol(word)
+    ids = [dictionary.eos(), *(dictionary.index(word) for word in line.split()), dictionary.eos()]
+    target = torch.tensor([ids + [dictionary.pad()] * 2])
+    source = torch.tensor([[dictionary.eos()] + ids[:-1] + [dictionary.pad()] * 2])
+    counts = TextUnits(dictionary, symbols).count(source, target, dictionary.pad())
+    assert counts == {"nwords": 1 + words, "nchars": 1 + characters, "nbytes": 1 + size}
+
+
+# ---------------------------------------------------------------- commands
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lm")
+    data = cli.make_text(folder)
+    flags = cli.train_lm_flags(data, folder / "checkpoints", updates=40)
+    training = cli.run("train", *flags, log=folder / "log").stdout
+    checkpoint = folder / "checkpoints" / "checkpoint_last.pt"
+    return SimpleNamespace(folder=folder, data=data, log=folder / "log", training=training, checkpoint=checkpoint)
+
+
+def train(made, name, *more, check=True, **flags):
+    flags = cli.train_lm_flags(made.data, made.folder / name, *more, **flags)
+    return cli.run("train", *flags, check=check, log=made.log)
+
+
+def load(made, name):
+    return cli.load(made.folder / name / "checkpoint_last.pt")
+
+
+def eval_lm(made, *more, path=None, check=True):
+    flags = [*cli.common_flags(made.data), "--task", "feedback_lm", "--path", path or made.checkpoint, *more]
+    return cli.run("eval_lm", *flags, check=check, log=made.log)
+
+
+def loss_of(done):
+    return float(re.search(r"Loss \(base 2\): ([\d.]+)", done.stdout + done.stderr)[1])
+
+
+def interactive(made, prompt, *more, path=None, check=True):
+    flags = [*cli.common_flags(made.data), "--task", "feedback_lm", "--path", path or made.checkpoint, *more]
+    return cli.run("interactive", *flags, stdin=prompt, check=check, log=made.log)
+
+
+def tokens_in(made, split="test"):
+    with open(os.path.join(made.folder, "text-raw", split + ".xx")) as f:
+        return sum(len(line.split()) + 1 for line in f)
+
+
+def test_training_learns_and_counts_every_token(made):
+    losses = cli.losses(made.training)
+    assert losses[-1] < losses[0]
+    epoch = cli.logged(made.training, "train")[0]
+    inner = [s for s in cli.logged(made.training, "train_inner") if float(s["epoch"]) == 1]
+    assert sum(float(s["wpb"]) for s in inner) == tokens_in(made, "train")
+    assert float(epoch["train_loss"]) > 0
+    valid = cli.logged(made.training, "valid")[-1]
+    # "ba be": as many characters as letters and spaces; a word is a token.
+    assert float(valid["valid_bits_per_char"]) < float(valid["valid_loss"])
+    assert valid["valid_bits_per_byte"] == valid["valid_bits_per_char"]
+
+
+@pytest.mark.parametrize("length", [1, 3, 7, 1000])
+def test_the_same_perplexity_for_any_block_length(made, length):
+    done = eval_lm(made, "--tokens-per-sample", length)
+    expected = eval_lm(made, "--tokens-per-sample", 4)
+    assert loss_of(done) == loss_of(expected)
+    tokens = tokens_in(made)
+    assert f"{tokens} tokens in 1 streams" in done.stdout + done.stderr
+    assert f"Evaluated {tokens} tokens" in done.stdout + done.stderr
+    assert "bits per character" in done.stdout + done.stderr
+
+
+def test_validate_and_eval_lm_agree(made):
+    flags = [*cli.common_flags(made.data), "--task", "feedback_lm", "--path", made.checkpoint]
+    stdout = cli.run(
+        "validate", *flags, "--valid-subset", "test", "--batch-size", 1, "--tokens-per-sample", 3, log=made.log
+    ).stdout
+    (line,) = [line for line in stdout.splitlines() if "| test |" in line and "| loss" in line]
+    assert float(line.split("| loss ")[1].split(" |")[0]) == pytest.approx(loss_of(eval_lm(made)), abs=6e-4)
+    assert "bits_per_char" in line
+
+
+def test_several_streams_know_less(made):
+    one = loss_of(eval_lm(made, "--tokens-per-sample", 3))
+    several = loss_of(eval_lm(made, "--tokens-per-sample", 3, "--batch-size", 5))
+    assert one != several and several == pytest.approx(one, abs=0.2)
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "replayed"])
+def test_resumed_in_mid_epoch(made, saved):
+    """With the memory in the checkpoint, to the bit; without, from a memory that is close."""
+    name = f"resumed-{saved}"
+    more = ["--save-memory-mb", 64 if saved else 0]
+    whole = train(made, f"whole-{saved}", *more, updates=8)
+    first = train(made, name, *more, updates=4)
+    resumed = train(made, name, *more, updates=8)
+    assert ("is not saved: more than --save-memory-mb 0" in first.stdout + first.stderr) != saved
+    said = resumed.stdout + resumed.stderr
+    assert ("the carried memory of 4 streams is that of the checkpoint" in said) == saved
+    assert ("rebuilt by replaying the 10 tokens before" in said) != saved
+    tolerance = 0 if saved else 0.1
+    assert cli.losses(resumed.stdout) == pytest.approx(cli.losses(whole.stdout)[4:], abs=tolerance)
+    if saved:
+        expected, got = load(made, f"whole-{saved}")["model"], load(made, name)["model"]
+        for key in expected:
+            assert torch.equal(got[key], expected[key]), key
+    saved_memory = load(made, name)["extra_state"]["train_iterator"]["memory"]
+    assert bool(saved_memory) == saved
+
+
+def test_resuming_with_other_streams_in_mid_epoch_is_refused(made):
+    train(made, "streams", updates=3)
+    done = train(made, "streams", "--batch-size", 3, updates=6, check=False)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "--reset-dataloader" in cli.last_line(done.stderr) and "4 streams" in done.stderr
+    train(made, "streams", "--batch-size", 2, "--update-freq", 2, updates=6)  # the same streams
+
+
+def test_short_blocks_first(made):
+    more = ["--bptt-warmup-epochs", 1, "--tokens-per-sample", 6, "--max-epoch", 2]
+    done = train(made, "warmup", *more, updates=1000)
+    epochs = {1.0: set(), 2.0: set()}
+    for stats in cli.logged(done.stdout, "train_inner"):
+        epochs[float(stats["epoch"]) // 1].add(float(stats["wpb"]))
+    said = done.stdout + done.stderr
+    assert "blocks of 3 each" in said and "blocks of 6 each" in said
+
+
+def test_learned_spans_are_logged_and_held_down(made):
+    more = ["--adaptive-span", "--adaptive-span-ramp", 2, "--adaptive-span-start", 4, "--lr", 0.003]
+    spans = {}
+    for weight in (0, 0.5):
+        done = train(made, f"spans-{weight}", *more, "--adaptive-span-loss", weight, updates=20)
+        stats = cli.logged(done.stdout, "train_inner")
+        spans[weight] = float(stats[-1]["span_mean"])
+        assert 0 <= spans[weight] <= float(stats[-1]["span_longest"]) <= 6
+    assert spans[0.5] < spans[0] - 0.1
+    state = load(made, "spans-0.5")
+    assert state["model"]["decoder.memory.adaptive_span.ratios"].shape == (2, 2)
+    eval_lm(made, path=made.folder / "spans-0.5" / "checkpoint_last.pt")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_adaptive_input_and_softmax(made, tied):
+    more = ["--adaptive-input", "--adaptive-softmax-cutoff", "8,14", "--adaptive-softmax-factor", 2]
+    more += ["--adaptive-input-factor", 2] + (["--tie-adaptive-weights", "--tie-adaptive-proj"] if tied else [])
+    name = f"adaptive-{tied}"
+    done = train(made, name, *more, updates=30)
+    losses = cli.losses(done.stdout)
+    assert losses[-1] < losses[0]
+    path = made.folder / name / "checkpoint_last.pt"
+    evaluated = [loss_of(eval_lm(made, "--tokens-per-sample", n, path=path)) for n in (2, 100)]
+    assert evaluated[0] == pytest.approx(evaluated[1], abs=2e-4)
+    assert "H-0" in interactive(made, "ba be\n", "--beam", 2, "--max-len-b", 8, path=path).stdout
+    stock = train(made, name + "-stock", *more, "--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp", updates=30)
+    assert cli.losses(stock.stdout) == losses
+
+
+def test_the_tasks_of_fairseq_work_too(made):
+    more = ["--task", "language_modeling", "--criterion", "cross_entropy", "--sample-break-mode", "none"]
+    losses = cli.losses(train(made, "stock", *more, updates=20).stdout)
+    assert losses[-1] < losses[0]
+    flags = ["--task", "language_modeling", "--tokens-per-sample", 6]
+    path = made.folder / "stock" / "checkpoint_last.pt"
+    assert loss_of(eval_lm(made, *flags, path=path)) > 0
+    assert loss_of(eval_lm(made, *flags, "--context-window", 3, path=path)) > 0
+
+
+def test_a_transformer_trains_on_the_same_streams(made):
+    flags = [f for f in cli.train_lm_flags(made.data, made.folder / "xfmr", updates=10)]
+    start = flags.index("--memory-span")
+    del flags[start : start + 2]
+    flags += ["--arch", "transformer_lm"]
+    losses = cli.losses(cli.run("train", *flags, log=made.log).stdout)
+    assert losses[-1] < losses[0]
+    path = made.folder / "xfmr" / "checkpoint_last.pt"
+    assert loss_of(eval_lm(made, "--tokens-per-sample", 5, path=path)) > 0
+
+
+# ---------------------------------------------------------------- generation
+
+
+def test_interactive_goes_on_from_a_prompt_longer_than_the_span(made):
+    prompt = " ".join(["ba be bi bo"] * 5)  # the span is 6
+    done = interactive(made, prompt + "\nbu\n", "--beam", 3, "--max-len-b", 30)
+    found = cli.texts(done.stdout)
+    assert found[0][0].startswith(prompt) and found[1][0].startswith("bu")
+    sampled = interactive(
+        made, prompt + "\n", "--beam", 1, "--sampling", "--sampling-topk", 5, "--max-len-b", 40, "--min-len", 40
+    )
+    assert len(cli.texts(sampled.stdout)[0][0].split()) == 40
+
+
+def test_generate_takes_lines_as_prompts(made):
+    flags = [*cli.common_flags(made.data), "--task", "feedback_lm", "--path", made.checkpoint, "--batch-size", 4]
+    flags += ["--beam", 2, "--max-len-b", 12, "--prefix-size", 2, "--gen-subset", "test"]
+    done = cli.run("generate", *flags, "--sample-break-mode", "eos", log=made.log)
+    with open(made.folder / "text-raw" / "test.xx") as f:
+        lines = f.read().splitlines()
+    found = cli.texts(done.stdout)
+    assert len(found) == len(lines)
+    for i, line in enumerate(lines):
+        assert found[i][0].split()[:2] == line.split()[:2]
+    refused = cli.run("generate", *flags, check=False, log=made.log)
+    assert refused.returncode != 0 and "--sample-break-mode eos" in cli.last_line(refused.stderr)
+
+
+def test_batched_generation_equals_single(made):
+    prompts = "ba\nbe bi bo bu da\nde di\n"
+    flags = ["--beam", 3, "--max-len-b", 12]
+    single = cli.best(interactive(made, prompts, *flags).stdout)
+    batched = cli.best(interactive(made, prompts, *flags, "--buffer-size", 3, "--batch-size", 3).stdout)
+    assert len(single) == 3
+    for i, (score, text) in single.items():
+        assert batched[i][1] == text and batched[i][0] == pytest.approx(score, abs=2e-4)
+
+
+def test_characters_read_as_text(tmp_path):
+    raw, data = tmp_path / "raw", tmp_path / "data"
+    os.makedirs(raw)
+    text = ["to be or not to be\n", "that is the question\n"] * 6
+    with open(raw / "text", "w") as f:
+        f.writelines(" ".join(line.strip().replace(" ", "▁")) + "\n" for line in text)
+    flags = ["--only-source", "--destdir", data, "--trainpref", raw / "text", "--validpref", raw / "text"]
+    cli.run("preprocess", *flags, log=tmp_path / "log")
+    checkpoint = tmp_path / "c" / "checkpoint_last.pt"
+    made = SimpleNamespace(folder=tmp_path, data=data, log=tmp_path / "log", checkpoint=checkpoint)
+    train(made, "c", "--tokens-per-sample", 20, "--symbols", "characters", updates=120)
+    flags = ["--bpe", "characters", "--beam", 1, "--max-len-b", 30]
+    found = cli.hypotheses(interactive(made, "to be or\n", *flags).stdout, "D")[0][0][1]
+    assert found.startswith("to be or") and "▁" not in found
+    done = eval_lm(made, "--symbols", "characters", "--gen-subset", "valid")
+    assert "bits per character are 1.000000 × the loss" in done.stdout + done.stderr
+    refused = interactive(made, "XYZ\n", *flags, check=False)
+    assert "no symbol of the prompt is in the dictionary" in cli.last_line(refused.stderr)
+    warned = interactive(made, "to Xe\n", *flags)
+    assert "not in the dictionary: number 4 of the prompt's symbols" in warned.stdout + warned.stderr
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (["--batch-size", 400], "Give a smaller --batch-size"),
+        (["--memory-span", 0], "--memory-span 0: give at least one step"),
+        (["--tokens-per-sample", 0], "--tokens-per-sample 0: give at least one token"),
+        (["--bptt-warmup-epochs", -1], "--bptt-warmup-epochs -1: give 0 or more"),
+        (["--add-bos-token"], "--add-bos-token does not go with streams"),
+        (["--shorten-method", "truncate"], "--shorten-method does not go with streams"),
+        (["--adaptive-span-loss", 0.1], "--adaptive-span-loss needs a model with --adaptive-span"),
+        (["--train-subset", "nothing"], "no such split"),
+    ],
+)
+def test_mistakes_are_one_sentence(made, more, said):
+    done = train(made, "mistakes", *more, check=False)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert said in cli.last_line(done.stderr) and cli.last_line(done.stderr).startswith("error: ")
+
+
+def test_mistakes_of_data_and_evaluation(made, tmp_path):
+    done = eval_lm(made, "--context-window", 3, check=False)
+    assert done.returncode != 0 and "--context-window 3: leave it out" in cli.last_line(done.stderr)
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    flags = ["--only-source", "--destdir", tmp_path / "data", "--trainpref", empty]
+    flags += ["--srcdict", os.path.join(made.data, "dict.txt")]
+    cli.run("preprocess", *flags, log=made.log)
+    flags = cli.train_lm_flags(tmp_path / "data", tmp_path / "c", "--disable-validation")
+    lacking = cli.run("train", *flags, check=False, log=made.log)
+    assert lacking.returncode != 0 and "the split is empty" in cli.last_line(lacking.stderr)
+    shutil.rmtree(tmp_path / "data")
+    lacking = cli.run("train", *flags, check=False, log=made.log)
+    assert "no dict.txt in that folder" in cli.last_line(lacking.stderr)
