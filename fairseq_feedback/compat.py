@@ -4,6 +4,7 @@ Imported before everything else of this package.
 """
 
 import argparse
+import errno
 import importlib.util
 import math
 import pickle
@@ -127,9 +128,11 @@ def name_bad_checkpoints() -> None:
                 f"checkpoint {path} was not loaded, and nothing in it was run: it holds something that is not "
                 f"weights or plain settings ({_reason(error)}). Use a checkpoint from a source you trust."
             ) from error
-        except (OSError, MemoryError):
+        except MemoryError:
             raise  # not the content's fault
         except Exception as error:  # torch and fairseq meet damage with nearly every kind there is
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             raise FeedbackError(
                 f"checkpoint {path} is damaged, incomplete or not a checkpoint of fairseq ({_reason(error)}). "
                 "Copy it again, or take an earlier one."

@@ -156,6 +156,16 @@ def flip(content, start, length=500):
     return content[:start] + flipped + content[start + length :]
 
 
+def test_damaged_small_checkpoint(tmp_path):
+    """Of a small file torch reads beyond the end, which the system refuses."""
+    whole, path = tmp_path / "whole.pt", tmp_path / "damaged.pt"
+    torch.save({"model": {str(i): torch.randn(30, 30) for i in range(8)}}, whole)
+    content = whole.read_bytes()
+    for part in range(1, 20):
+        path.write_bytes(content[: len(content) * part // 20])
+        assert "damaged" in load_error(path)
+
+
 @pytest.mark.parametrize("save", [save_zip, save_legacy])
 def test_damaged_checkpoint(checkpoint, tmp_path, save):
     path = tmp_path / "damaged.pt"

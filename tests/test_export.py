@@ -1,12 +1,21 @@
 """TorchScript: a compiled model or generator gives what the eager one gives, also once reloaded."""
 
 import io
+from typing import Dict, List, Optional
 
 import pytest
 import torch
 from fairseq import search
 from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
-from helpers import VARIANTS, make_batch, make_dictionary, make_model, make_transformer
+from helpers import (
+    LM_VARIANTS,
+    VARIANTS,
+    make_batch,
+    make_dictionary,
+    make_language_model,
+    make_model,
+    make_transformer,
+)
 
 pytestmark = [
     pytest.mark.core,
@@ -60,6 +69,38 @@ def test_model(variant, dictionary):
     for exported in (scripted, save_and_load(scripted)):
         for sample in samples:
             assert_same_outputs(outputs(exported, sample), outputs(model, sample))
+
+
+class Steps(torch.nn.Module):
+    """A decoder step by step."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        state: Dict[str, Dict[str, Optional[torch.Tensor]]] = {}
+        found: List[torch.Tensor] = []
+        for t in range(tokens.size(1)):
+            found.append(self.decoder(tokens[:, : t + 1], None, state)[0])
+        return torch.cat(found, dim=1)
+
+
+@pytest.mark.parametrize("variant", ["plain", "unshared", "adaptive_span", "output_bias"])
+def test_decoder_of_a_language_model(variant, dictionary):
+    """At once, from a memory, and step by step. (fairseq's language models can be scripted as decoders only, too.)"""
+    decoder = make_language_model(dictionary=dictionary, **LM_VARIANTS[variant]).decoder
+    _, _, tokens = make_batch(dictionary, target=12, ragged=False)
+    scripted = torch.jit.script(decoder)
+    for exported in (scripted, save_and_load(scripted)):
+        with torch.no_grad():
+            want, extra = decoder(tokens)
+            torch.testing.assert_close(exported(tokens)[0], want, rtol=1e-5, atol=1e-5)
+            memory = extra["memory"][0]
+            want, _ = decoder(tokens[:, 3:], memory=memory[:3])
+            torch.testing.assert_close(exported(tokens[:, 3:], memory=memory[:3])[0], want, rtol=1e-5, atol=1e-5)
+    steps = torch.jit.script(Steps(decoder))
+    torch.testing.assert_close(steps(tokens), decoder(tokens)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", NOT_SCRIPTABLE)

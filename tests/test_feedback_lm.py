@@ -238,7 +238,8 @@ def test_adaptive_input_and_softmax(made, tied):
     evaluated = [loss_of(eval_lm(made, "--tokens-per-sample", n, path=path)) for n in (2, 100)]
     assert evaluated[0] == pytest.approx(evaluated[1], abs=2e-4)
     assert "H-0" in interactive(made, "ba be\n", "--beam", 2, "--max-len-b", 8, path=path).stdout
-    stock = train(made, name + "-stock", *more, "--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp", updates=30)
+    more += ["--criterion", "adaptive_loss", "--ddp-backend", "legacy_ddp"]
+    stock = train(made, name + "-stock", *more, updates=30)
     assert cli.losses(stock.stdout) == losses
 
 

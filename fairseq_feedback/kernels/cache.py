@@ -119,7 +119,7 @@ def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
 
 
 def _make_room(cache: Cache, end: int, settings: Settings) -> int:
-    """Forget what lies before the span. The buffer doubles until it holds the span and a quarter more, and then stays."""
+    """Forget what lies before the span. The buffer doubles until it holds that and a quarter more, and then stays."""
     live = end - first_visible(end, settings.span)
     capacity = 2 * end
     if settings.span > 0:

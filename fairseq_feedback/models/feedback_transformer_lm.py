@@ -1,5 +1,6 @@
 """The language model: the feedback decoder alone, over text of any length."""
 
+import logging
 import re
 from typing import Dict, List, Optional
 
@@ -23,6 +24,8 @@ from fairseq_feedback.models.feedback_config import (
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_lm_config import FeedbackLanguageModelConfig, check
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
+
+logger = logging.getLogger(__name__)
 
 # Numbers of Fan et al. (2020), Table 9, its "dropout rate" being that of attention and ReLU (section 7.6). What a
 # table leaves out is as in "feedback_transformer_lm", which has the sizes of fairseq's transformer_lm. Whether keys and
@@ -173,12 +176,16 @@ class FeedbackLMDecoder(FeedbackDecoder):
         x, extra = self.extract_features(
             prev_output_tokens, None, incremental_state=incremental_state, memory=memory
         )
+        x = self.output_dropout(x)
         if not features_only:
             x = self.output_layer(x)
         return x, extra
 
     def output_layer(self, features):
-        scores = super().output_layer(self.output_dropout(features))
+        """Scores of the vocabulary; with adaptive softmax, as with the host's, that is left to the loss."""
+        if self.adaptive_softmax is not None:
+            return features
+        scores = self.output_projection(features)
         if self.output_bias is not None:
             scores = scores + self.output_bias
         return scores
@@ -214,6 +221,8 @@ class FeedbackLanguageModel(FairseqLanguageModel):
             adaptive_span_ramp=config.adaptive_span_ramp,
             adaptive_span_start=config.adaptive_span_start,
         )
+        if not hasattr(task, "carry_memory"):
+            logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
         host = to_transformer_config(config, memory)
         host.decoder.normalize_before = True
         host.no_token_positional_embeddings = True

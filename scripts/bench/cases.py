@@ -7,12 +7,14 @@ TRANSFORMER = "transformer"
 FEEDBACK = "feedback"
 REFERENCE = "feedback (reference kernel)"
 CHECKPOINTED = "feedback, --checkpoint-activations"
+RELATIVE = "feedback, relative positions"
+RELATIVE_REFERENCE = "feedback, relative positions (reference kernel)"
 LABML = "labml-nn"
 LUCIDRAINS = "feedback-transformer-pytorch"
 AUTHORS = "transformer-sequential"
 
 OURS = (TRANSFORMER, FEEDBACK, REFERENCE)
-LM = (*OURS, CHECKPOINTED)
+LM = (*OURS, CHECKPOINTED, RELATIVE)
 PEERS = (LABML, LUCIDRAINS, AUTHORS)
 
 

@@ -2,7 +2,7 @@
 
 import systems
 import torch
-from cases import CHECKPOINTED, FEEDBACK, REFERENCE
+from cases import CHECKPOINTED, FEEDBACK, REFERENCE, RELATIVE, RELATIVE_REFERENCE
 
 from fairseq_feedback.errors import FeedbackError
 
@@ -10,13 +10,15 @@ from fairseq_feedback.errors import FeedbackError
 FACTOR = 5
 TOLERANCE = 1e-5 * FACTOR
 
+REFERENCE_OF = {FEEDBACK: REFERENCE, CHECKPOINTED: REFERENCE, RELATIVE: RELATIVE_REFERENCE}
+
 
 def check(case, device):
     """The largest differences found, a dictionary for each fast system; an error if one is above TOLERANCE."""
-    wanted = results(case, REFERENCE, device)
     found = []
-    for system in (FEEDBACK, CHECKPOINTED):
+    for system, reference in REFERENCE_OF.items():
         if system in case.systems:
+            wanted = results(case, reference, device)
             name, difference = largest_difference(results(case, system, device), wanted)
             if not difference <= TOLERANCE:
                 raise FeedbackError(

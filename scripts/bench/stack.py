@@ -1,13 +1,14 @@
 """Decoder layers on given states: fairseq's transformer and ours, both without embedding and vocabulary."""
 
 import torch
-from cases import CHECKPOINTED, REFERENCE, TRANSFORMER
+from cases import CHECKPOINTED, REFERENCE, RELATIVE, RELATIVE_REFERENCE, TRANSFORMER
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerDecoderBase
 
 from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, check, to_transformer_config
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
-from fairseq_feedback.models.feedback_transformer import complete
+from fairseq_feedback.models.feedback_transformer import complete_architecture
+from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 
 class Stack:
@@ -75,28 +76,38 @@ class TransformerStack(Stack):
 
 
 class FeedbackStack(Stack):
-    def __init__(self, case, device, kernel, checkpoint_activations=False):
-        self.module = build(
-            FeedbackDecoder, case, feedback_kernel=kernel, checkpoint_activations=checkpoint_activations
+    def __init__(self, case, device, kernel, positions=False, **options):
+        # With a vector for every distance that there is, a step sees as many slots as without.
+        memory = MemoryOptions(
+            span=case.steps if positions else 0,
+            shared_kv=True,
+            head_dim=case.width // case.heads,
+            relative_positions=positions,
         )
+        self.module = build(FeedbackDecoder, case, memory, feedback_kernel=kernel, **options)
         super().__init__(case, device)
         # Tokens that are all words; their embeddings are the given states.
         self.tokens = torch.full((case.rows, case.steps), self.module.padding_idx + 1, device=device)
         self.module._embed = lambda *_: self.x
 
     def features(self):
-        x, _, _ = self.module._run_sequence(self.tokens, self.encoder_out(), -1)
+        x, _, _ = self.module._run_sequence(self.tokens, self.encoder_out(), -1, None)
         return x if self.module.layer_norm is None else self.module.layer_norm(x)
 
 
 def make(case, system, device):
     if system == TRANSFORMER:
         return TransformerStack(case, device)
-    kernel = "reference" if system == REFERENCE else "bptt"
-    return FeedbackStack(case, device, kernel, checkpoint_activations=system == CHECKPOINTED)
+    return FeedbackStack(
+        case,
+        device,
+        kernel="reference" if system in (REFERENCE, RELATIVE_REFERENCE) else "bptt",
+        positions=system in (RELATIVE, RELATIVE_REFERENCE),
+        checkpoint_activations=system == CHECKPOINTED,
+    )
 
 
-def build(decoder, case, **options):
+def build(decoder, case, memory=None, **options):
     torch.manual_seed(1)
     config = FeedbackTransformerConfig(
         encoder_embed_dim=case.width,
@@ -109,8 +120,8 @@ def build(decoder, case, **options):
         share_decoder_input_output_embed=True,
         **options,
     )
-    complete(config)
+    complete_architecture(config, "feedback_transformer")
     check(config)
     words = Dictionary()
     embedding = torch.nn.Embedding(len(words), case.width, words.pad())
-    return decoder(to_transformer_config(config), words, embedding, no_encoder_attn=case.source == 0)
+    return decoder(to_transformer_config(config, memory), words, embedding, no_encoder_attn=case.source == 0)
