@@ -137,13 +137,17 @@ def gradients_in(dtype, kernel, autocast=None, **options):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True], ids=["half", "autocast"])
-@pytest.mark.parametrize("pre_norm", [False, True])
-def test_half_precision_is_as_exact_as_the_reference(dtype, autocast, pre_norm):
+@pytest.mark.parametrize(
+    "options",
+    [dict(pre_norm=False), dict(pre_norm=True), dict(pre_norm=True, source=0, reach=21, ramp=5, head_width=6)],
+    ids=["post_norm", "pre_norm", "distances"],
+)
+def test_half_precision_is_as_exact_as_the_reference(dtype, autocast, options):
     precision = (torch.float32, dtype) if autocast else (dtype, None)
-    exact = gradients_in(torch.float64, reference, pre_norm=pre_norm)
+    exact = gradients_in(torch.float64, reference, **options)
     errors = []
     for kernel in (reference, bptt):
-        found = gradients_in(precision[0], kernel, precision[1], pre_norm=pre_norm)
+        found = gradients_in(precision[0], kernel, precision[1], **options)
         errors.append(sum((d - e).norm().item() / e.norm().item() for d, e in zip(found, exact) if e.norm() > 1e-3))
     assert errors[1] < 1.5 * errors[0]
 

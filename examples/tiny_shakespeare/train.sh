@@ -10,7 +10,7 @@ source "$HERE/../common.sh"
 
 OUT=tiny-shakespeare-run
 DATA=
-UPDATES=1200
+UPDATES=1000
 EXPECT=1115394
 
 usage() {
@@ -23,7 +23,7 @@ At most 30 minutes on 2 cores. A run that was stopped goes on where it was.
 
   --data FILE    the text, input.txt of char-rnn    (downloaded)
   --out FOLDER   where everything is written        (tiny-shakespeare-run, in the repository)
-  --updates N    training updates of each model     (1200)
+  --updates N    training updates of each model     (1000)
   --expect N     characters that the text must have (1115394)
 
 HELP
