@@ -108,6 +108,17 @@ def test_workers_share_the_streams_of_a_language_model(folder):
         torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
 
 
+def test_a_language_model_resumes_in_mid_epoch(folder):
+    """The first worker finds its memory in the checkpoint, the other replays the text before."""
+    text = cli.make_text(folder, "resumed-text")
+    whole, _ = train_by_two(folder, text, "lm-whole", flags_of=cli.train_lm_flags, updates=8)
+    train_by_two(folder, text, "lm-resumed", flags_of=cli.train_lm_flags, updates=4)
+    resumed, second = train_by_two(folder, text, "lm-resumed", flags_of=cli.train_lm_flags, updates=8)
+    assert "the carried memory of 4 streams is that of the checkpoint" in resumed.stdout + resumed.stderr
+    assert "rebuilt by replaying the" in second.stdout + second.stderr
+    assert cli.losses(resumed.stdout) == pytest.approx(cli.losses(whole.stdout)[4:], abs=0.05)
+
+
 def test_a_mistake_of_two_workers_is_one_sentence(folder, data):
     done = train_by_two(folder, data, "mistake", "--memory-span", -1, check=False)
     for rank, worker in enumerate(done):

@@ -65,7 +65,7 @@ declare -A MODEL=(
 )
 # Streams with memory for the one; blocks of as many characters as the other's memory has for the other.
 declare -A TASK=(
-    [feedback]="--task feedback_lm --tokens-per-sample 64 --batch-size 64 --batch-size-valid 16"
+    [feedback]="--task feedback_lm --symbols characters --tokens-per-sample 64 --batch-size 64 --batch-size-valid 16"
     [transformer]="--task language_modeling --tokens-per-sample 128 --batch-size 32"
 )
 
@@ -85,7 +85,7 @@ train() { # NAME
 models() { both train feedback transformer; }
 
 evaluate() { # NAME
-    local split flags=(--task feedback_lm --tokens-per-sample 512)
+    local split flags=(--task feedback_lm --symbols characters --tokens-per-sample 512)
     # Every character of the transformer's sees at least 64 before it, on average 96.
     [[ $1 == feedback ]] || flags=(--task language_modeling --tokens-per-sample 128 --context-window 64 --batch-size 64)
     for split in valid test; do

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.criterions.adaptive_loss import AdaptiveLoss, AdaptiveLossConfig
+from fairseq.criterions.adaptive_loss import AdaptiveLossConfig
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.logging import metrics
 
@@ -26,7 +27,7 @@ class FeedbackLMLoss(FairseqCriterion):
     def __init__(self, task, sentence_avg, ddp_backend, adaptive_span_loss):
         super().__init__(task)
         self.cross_entropy = CrossEntropyCriterion(task, sentence_avg)
-        self.adaptive_loss = AdaptiveLoss(task, sentence_avg)
+        self.sentence_avg = sentence_avg
         self.ddp_backend = str(ddp_backend)
         self.span_loss = adaptive_span_loss
         if adaptive_span_loss < 0:
@@ -43,7 +44,7 @@ class FeedbackLMLoss(FairseqCriterion):
             raise FeedbackError("--adaptive-span-loss needs a model with --adaptive-span")
         criterion = self.cross_entropy
         if model.decoder.adaptive_softmax is not None:
-            criterion = self.adaptive_loss
+            criterion = self.adaptive_cross_entropy
             if model.training and self.ddp_backend in ("c10d", "pytorch_ddp") and hasattr(model, "module"):
                 raise FeedbackError("adaptive softmax on several workers needs --ddp-backend legacy_ddp")
         loss, sample_size, logging_output = criterion(model, sample, reduce)
@@ -54,6 +55,23 @@ class FeedbackLMLoss(FairseqCriterion):
             # Summed over workers and batches, and divided by their number in the end.
             logging_output.update(spans=1, span_mean=mean, span_longest=longest)
         return loss, sample_size, logging_output
+
+    def adaptive_cross_entropy(self, model, sample, reduce=True):
+        """What fairseq's adaptive_loss is meant to be.
+
+        That leaves out the second word of every band but the first, whose number there is that of padding, and sums in
+        half precision, which cannot hold the loss of a batch.
+        """
+        net_output = model(**sample["net_input"])
+        target = model.get_targets(sample, net_output)
+        scores, words = model.decoder.adaptive_softmax(net_output[0], target.view(-1))
+        loss = F.cross_entropy(scores[0].float(), words[0], ignore_index=self.padding_idx, reduction="sum")
+        for band_scores, band_words in zip(scores[1:], words[1:]):
+            if band_words is not None:
+                loss = loss + F.cross_entropy(band_scores.float(), band_words, reduction="sum")
+        sample_size = target.size(0) if self.sentence_avg else sample["ntokens"]
+        sizes = dict(ntokens=sample["ntokens"], nsentences=target.size(0), sample_size=sample_size)
+        return loss, sample_size, {"loss": loss.data, **sizes}
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:

@@ -13,28 +13,28 @@ class CarriedMemory:
     """Of the streams of one batch. Each model of an ensemble has its own."""
 
     def __init__(self, memory: Optional[Tensor] = None, block: int = 0):
-        self.start = memory  # (N, B, C) for whichever model asks first; None = nothing came before
+        self.saved = memory  # (N, B, C) of a checkpoint, for the model that asks first; None = nothing came before
         self.of_model: Dict[int, Tensor] = {}
-        self.block = block  # number of the block that continues it
+        self.block = block  # number of the block that goes on from it
 
     def get(self, model) -> Optional[Tensor]:
-        if id(model) in self.of_model:
-            return self.of_model[id(model)]
-        if self.start is None:
-            return None
-        like = next(model.parameters())
-        return self.start.to(device=like.device, dtype=like.dtype)
+        if self.saved is not None:
+            like = next(model.parameters())
+            self.of_model[id(model)] = self.saved.to(device=like.device, dtype=like.dtype)
+            self.saved = None
+        return self.of_model.get(id(model))
 
     def put(self, model, memory: Tensor, slots: int) -> None:
         """Add the memory (T, B, C) of a block; the newest `slots` are kept. Zeros stand before a text."""
         before = self.get(model)
         if before is None:
             before = memory.new_zeros((slots, *memory.shape[1:]))
-        self.of_model[id(model)] = torch.cat([before.to(memory.dtype), memory])[-slots:].contiguous()
+        missing = max(0, slots - memory.size(0))
+        before = before[before.size(0) - min(missing, before.size(0)) :].to(memory.dtype)
+        self.of_model[id(model)] = torch.cat([before, memory[-slots:]])
 
-    def only(self) -> Optional[Tensor]:
-        """The memory of the only model."""
-        return next(iter(self.of_model.values()), self.start)
+    def of_only_model(self) -> Optional[Tensor]:
+        return next(iter(self.of_model.values()), self.saved)
 
 
 @dataclass
@@ -43,3 +43,10 @@ class StreamMemories:
 
     blocks: Optional[StreamBlocks] = None
     of_group: Dict[int, CarriedMemory] = field(default_factory=dict)
+
+    def done(self, group: int, block: int) -> None:
+        """A block of that group is done: the next one goes on from it. After the last one, nothing is carried."""
+        if block + 1 == self.blocks.blocks:
+            del self.of_group[group]
+        else:
+            self.of_group[group].block = block + 1

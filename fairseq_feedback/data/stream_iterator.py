@@ -37,7 +37,7 @@ class StreamIterator(EpochBatchIterator):
         """The memory vectors (N, C) of every stream that this worker has."""
         found = {}
         for group, carried in self.memories.of_group.items():
-            memory = carried.only()
+            memory = carried.of_only_model()
             if memory is not None:
                 for row, vectors in enumerate(memory.unbind(1)):
                     found[group * self.dataset.rows + row] = vectors
@@ -50,7 +50,11 @@ class StreamIterator(EpochBatchIterator):
         return {stream: vectors.cpu().clone() for stream, vectors in found.items()}
 
     def load_state_dict(self, state):
-        if state["iterations_in_epoch"] > 0:
+        if state.get("iterations_in_epoch", 0) > 0:
+            if "streams" not in state:
+                raise FeedbackError(
+                    "the checkpoint stopped in the middle of an epoch of another task: give --reset-dataloader"
+                )
             then, now = (state["streams"], state["length"]), (self.dataset.streams, self.dataset.length)
             if then != now:
                 raise FeedbackError(
@@ -58,8 +62,10 @@ class StreamIterator(EpochBatchIterator):
                     f"now there are {now[0]} with blocks of {now[1]}: give the same --tokens-per-sample, and the same "
                     "product of workers, --update-freq and --batch-size; or --reset-dataloader"
                 )
-            self._take_memory(state["memory"], state["block"])
-        super().load_state_dict({**state, "iterations_in_epoch": state["block"] * self.batches})
+            # The host keeps the state as long as it runs: it should not keep the memory.
+            self._take_memory(state.pop("memory"), state["block"])
+            state = {**state, "iterations_in_epoch": state["block"] * self.batches}
+        super().load_state_dict(state)
 
     def _take_memory(self, of_stream, block: int) -> None:
         rows = self.dataset.rows

@@ -20,9 +20,10 @@ from torch import Tensor
 class Corpus(FairseqDataset):
     """Sentences of an indexed dataset as one row of tokens, read where they are needed."""
 
-    def __init__(self, sentences, split: str):
+    def __init__(self, sentences, split: str, trains: bool = False):
         self.sentences = sentences
         self.split = split
+        self.trains = trains
         self.ends = np.cumsum(np.asarray(sentences.sizes, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -95,9 +96,3 @@ class StreamBlocks(FairseqDataset):
     def batch(self, block: int, group: int):
         first = (block * self.groups + group) * self.rows
         return self.collater([self[i] for i in range(first, first + self.rows)])
-
-    def num_tokens(self, index: int) -> int:
-        return self.length
-
-    def size(self, index: int) -> int:
-        return self.length

@@ -7,25 +7,28 @@ from torch import Tensor
 
 SYMBOLS = ("words", "subword_nmt", "sentencepiece", "characters")
 SPACE = "\u2581"  # how fairseq's --bpe characters and sentencepiece write a space
+LINE_FEED = "\u23ce"  # in text of characters, the end of a line that does not end fairseq's sentence
 
 
 class TextUnits:
-    """Counts for a dictionary. The end of a line counts as a word, and as the character that ends the line."""
+    """Counts for a dictionary. The end of a sentence counts as a word, and as the character that ends its line."""
 
     def __init__(self, dictionary, symbols: str):
         self.eos = dictionary.eos()
         count = [_count(dictionary[i], symbols) for i in range(len(dictionary))]
         count[self.eos] = (1, 0, 0)
         self.of_symbol = torch.tensor(count)  # (V, 3)
-        # Words end with a space, the last one of a line with the end of the line. Characters do not.
-        self.eos_ends_words = symbols != "characters"
+        self.characters = symbols == "characters"
 
     def count(self, source: Tensor, target: Tensor, pad: int) -> Dict[str, int]:
         """source, target (B, T): each token and the next."""
         words, characters, size = self.of_symbol[target[target != pad].cpu()].sum(0).tolist()
         ends = target == self.eos
-        if self.eos_ends_words:
-            ends &= source == self.eos  # an empty line
+        empty = ends & (source == self.eos)
+        if self.characters:  # no space stands after the last word
+            words += int((ends & ~empty).sum())
+        else:  # a space is counted after every word, so an end is one more character on an empty line only
+            ends = empty
         ends = int(ends.sum())
         return {"nwords": words, "nchars": characters + ends, "nbytes": size + ends}
 
@@ -38,5 +41,6 @@ def _count(symbol: str, symbols: str):
         inside = symbol.endswith("@@")
         text, words = (symbol[:-2], 0) if inside else (symbol + " ", 1)
     else:  # what stands for a space begins a word, which is as good for counting
-        text, words = symbol.replace(SPACE, " "), symbol.count(SPACE)
+        text = symbol.replace(SPACE, " ").replace(LINE_FEED, "\n")
+        words = text.count(" ") + text.count("\n")
     return words, len(text), len(text.encode())

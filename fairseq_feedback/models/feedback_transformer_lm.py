@@ -168,7 +168,6 @@ class FeedbackLMDecoder(FeedbackDecoder):
         incremental_state: Optional[Dict[str, Dict[str, Optional[Tensor]]]] = None,
         features_only: bool = False,
         memory: Optional[Tensor] = None,
-        src_lengths: Optional[Tensor] = None,
     ):
         """
         Scores (B, T, V) and a dictionary, see extract_features. `memory`: of the steps before, (N, B, C).

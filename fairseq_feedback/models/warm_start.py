@@ -45,7 +45,7 @@ def from_transformer(decoder, state_dict, name: str) -> None:
 
 
 def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
-    """Fold the mix weights of pruned layers (--decoder-layers-to-keep), in place.
+    """Fold the mix weights of pruned layers (--decoder-layers-to-keep) and drop their learned spans, in place.
 
     A pruned layer acts as one that LayerDrop dropped: the identity. Its share of the mix goes to the layer below.
     fairseq itself renumbers the layers afterwards.
@@ -60,3 +60,6 @@ def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
     starts = [0] + [i + 1 for i in kept]
     ends = starts[1:] + [old.numel()]
     state_dict[key] = torch.stack([old[a:b].logsumexp(dim=0) for a, b in zip(starts, ends)])
+    spans = key.replace("layer_weights", "adaptive_span.ratios")
+    if spans in state_dict:
+        state_dict[spans] = state_dict[spans][kept]

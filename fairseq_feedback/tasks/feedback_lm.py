@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import List, Optional
 
@@ -46,7 +47,6 @@ class FeedbackLMConfig(LanguageModelingConfig):
         metadata={"help": "what tokens are, for losses per word, character and byte of the text"},
     )
     update_freq: List[int] = II("optimization.update_freq")
-    train_subset: str = II("dataset.train_subset")
 
 
 # Options of the host that make no sense for streams.
@@ -65,8 +65,8 @@ class FeedbackLMTask(LanguageModelingTask):
         super().__init__(args, dictionary, output_dictionary, targets)
         self.streams = str(args.sample_break_mode) == "none"
         self.units = TextUnits(dictionary, str(args.symbols))
-        self.training = StreamMemories()
-        self.validation = StreamMemories()
+        self.train_memories = StreamMemories()
+        self.valid_memories = StreamMemories()
         self.model_has_memory = True
 
     @classmethod
@@ -93,7 +93,8 @@ class FeedbackLMTask(LanguageModelingTask):
         if sentences is None:
             raise FeedbackError(f"{path}: no such split. Make it with fairseq-preprocess --only-source --{split}pref …")
         if self.streams:
-            self.datasets[split] = Corpus(sentences, split)
+            # The trainer loads what it trains on with a data_selector, nobody else does.
+            self.datasets[split] = Corpus(sentences, split, trains="data_selector" in kwargs)
         else:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
 
@@ -103,21 +104,18 @@ class FeedbackLMTask(LanguageModelingTask):
                 dataset, max_tokens=max_tokens, max_sentences=max_sentences, **kwargs
             )
         epoch, workers = kwargs.get("epoch", 1), kwargs.get("num_shards", 1)
-        trains = dataset.split == self.args.train_subset
-        length = self._block_length(epoch) if trains else self.args.tokens_per_sample
-        rows = max_sentences or max(1, (max_tokens or 0) // length)
-        batches = 1
-        if trains:
+        length, rows, batches = self.args.tokens_per_sample, max_sentences or 1, 1
+        if dataset.trains:
+            length = self._block_length(epoch)
+            if max_tokens is not None:
+                rows = min(max_sentences or max_tokens, max(1, max_tokens // length))
             frequencies = self.args.update_freq
             batches = frequencies[min(epoch, len(frequencies)) - 1]
         groups = workers * batches
         if len(dataset) < rows * groups:
-            parts = [f"--batch-size {rows}"]
-            parts += [f"{workers} workers"] if workers > 1 else []
-            parts += [f"--update-freq {batches}"] if batches > 1 else []
             raise FeedbackError(
                 f"{dataset.split}: {len(dataset)} tokens are fewer than its {rows * groups} streams "
-                f"({' × '.join(parts)}). Give a smaller --batch-size"
+                f"({rows} in a batch, {workers} workers, --update-freq {batches}). Give a smaller --batch-size or --batch-size-valid"
             )
         blocks = StreamBlocks(dataset, rows, groups, length, self.dictionary.pad(), self.dictionary.eos())
         logger.info(
@@ -126,7 +124,7 @@ class FeedbackLMTask(LanguageModelingTask):
         )
         return StreamIterator(
             blocks,
-            self.training if trains else self.validation,
+            self.train_memories if dataset.trains else self.valid_memories,
             batches=batches,
             limit_mb=self.args.save_memory_mb,
             num_shards=workers,
@@ -158,14 +156,14 @@ class FeedbackLMTask(LanguageModelingTask):
         return _Evaluation(self, iterator.next_epoch_itr(shuffle=False))
 
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False):
-        if "block" in sample and not ignore_grad:
-            self.carry_memory(sample, self.training, model)
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        if ignore_grad:
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+        with self.carry_memory(sample, self.train_memories, model):
+            return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def valid_step(self, sample, model, criterion):
-        if "block" in sample:
-            self.carry_memory(sample, self.validation, model)
-        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        with self.carry_memory(sample, self.valid_memories, model):
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         source = sample["net_input"]["src_tokens"]
         logging_output.update(self.units.count(source, sample["target"], self.dictionary.pad()))
         return loss, sample_size, logging_output
@@ -175,9 +173,11 @@ class FeedbackLMTask(LanguageModelingTask):
         self.model_has_memory = hasattr(model, "slots_to_carry")
         return model
 
-    def carry_memory(self, sample, memories: StreamMemories, model=None) -> None:
-        """Let the batch go on from the memory of the block before, in place."""
-        if not self.model_has_memory:
+    @contextmanager
+    def carry_memory(self, sample, memories: StreamMemories, model=None):
+        """Let the batch go on from the memory of the block before. One that fails leaves no memory to go on from."""
+        if "block" not in sample or not self.model_has_memory:
+            yield
             return
         block, group = sample["block"], sample["group"]
         carried = memories.of_group.get(group)
@@ -185,8 +185,9 @@ class FeedbackLMTask(LanguageModelingTask):
             carried = CarriedMemory()
         elif carried is None or carried.block != block:
             carried = _replay(memories.blocks, group, block, model)
-        carried.block = block + 1
         memories.of_group[group] = sample["net_input"]["carried"] = carried
+        yield
+        memories.done(group, block)
 
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
@@ -220,6 +221,15 @@ class FeedbackLMTask(LanguageModelingTask):
     def inference_step(self, generator, models, sample, prefix_tokens=None, constraints=None):
         if "block" in sample:
             raise FeedbackError("give --sample-break-mode eos: each line of the data is then a prompt")
+        source = sample["net_input"]["src_tokens"].size(1)
+        prompt = source - 1 if prefix_tokens is None else prefix_tokens.size(1)  # the first is </s>
+        if hasattr(generator, "max_len_a"):
+            longest = int(generator.max_len_a * source + generator.max_len_b)
+            if prompt > longest:
+                raise FeedbackError(
+                    f"a prompt has {prompt} symbols, and the text with it ends at {longest} (--max-len-a times the "
+                    "prompt plus --max-len-b): give --max-len-a 1"
+                )
         return super().inference_step(generator, models, sample, prefix_tokens, constraints)
 
 
@@ -229,6 +239,10 @@ def check(args) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise FeedbackError(f"--{name.replace('_', '-')} {value}: give at least one token")
+    if (args.bptt_warmup_tokens or 0) > args.tokens_per_sample:
+        raise FeedbackError(
+            f"--bptt-warmup-tokens {args.bptt_warmup_tokens}: give at most --tokens-per-sample {args.tokens_per_sample}"
+        )
     for name in ("bptt_warmup_epochs", "save_memory_mb"):
         if getattr(args, name) < 0:
             raise FeedbackError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 0 or more")
@@ -248,7 +262,8 @@ def check(args) -> None:
 @torch.no_grad()
 def _replay(blocks: StreamBlocks, group: int, end: int, model) -> CarriedMemory:
     """The memory before a block, from the text before it: when training goes on in the middle of an epoch."""
-    model = getattr(model, "module", model)  # out of what data-parallel training has wrapped around it
+    while hasattr(model, "module"):  # out of what data-parallel training has wrapped around it
+        model = model.module
     device = next(model.parameters()).device
     first = max(0, end - math.ceil(model.slots_to_carry() / blocks.length))
     logger.info(
@@ -279,18 +294,18 @@ class _Evaluation:
         return len(self.batches)
 
     def __iter__(self):
-        memories, total = StreamMemories(), {"ntokens": 0, "nwords": 0, "nchars": 0, "nbytes": 0}
+        total = {"ntokens": 0, "nwords": 0, "nchars": 0, "nbytes": 0}
         for sample in self.batches:
-            self.task.carry_memory(sample, memories)
             counts = self.task.units.count(
                 sample["net_input"]["src_tokens"], sample["target"], self.task.dictionary.pad()
             )
             for name, count in {"ntokens": sample["ntokens"], **counts}.items():
                 total[name] += count
-            yield sample
+            with self.task.carry_memory(sample, self.task.valid_memories):
+                yield sample
         tokens, words, characters, size = total.values()
         logger.info(
             f"{tokens:,} tokens are {words:,} words, {characters:,} characters, {size:,} bytes: bits per character are "
-            f"{tokens / max(characters, 1):.6f} × the loss, bits per byte {tokens / max(size, 1):.6f} × the loss, "
+            f"{tokens / max(characters, 1):.6f} × the loss of a token, bits per byte {tokens / max(size, 1):.6f} × that, "
             f"perplexity per word is 2 to the power of {tokens / max(words, 1):.6f} × the loss"
         )
