@@ -97,10 +97,10 @@ evaluate() { # NAME
 evaluations() { both evaluate feedback transformer; }
 
 sample() { # NAME
-    local task=feedback_lm length=400
-    [[ $1 == feedback ]] || { task=language_modeling && length=120; } # its positions end
+    local name=feedback_lm length=400
+    [[ $1 == feedback ]] || { name=language_modeling && length=120; } # its positions end
     printf 'ROMEO:⏎\n' | logged "$OUT/sample-$1.txt" nothing fairseq-interactive "$OUT/data" \
-        --user-dir fairseq_feedback --path "$OUT/$1/checkpoint_best.pt" --task "$task" --bpe characters \
+        --user-dir fairseq_feedback --path "$OUT/$1/checkpoint_best.pt" --task "$name" --bpe characters \
         --beam 1 --sampling --sampling-topk 10 --temperature 0.8 --min-len "$length" --max-len-b "$length" --seed 1
 }
 
