@@ -84,7 +84,8 @@ def test_any_shape(
     steps, rows, heads, layers, source, shared, pre_norm, span, init_slots, distances, head_width, double
 ):
     p = Problem(
-        steps, rows, 8, heads, 5, layers, source, shared, pre_norm, span, init_slots, scale=0.3,
+        # 40 steps multiply roundings: weights are small enough for that not to be what is measured in float32.
+        steps, rows, 8, heads, 5, layers, source, shared, pre_norm, span, init_slots, scale=0.3 if double else 0.2,
         dtype=torch.float64 if double else torch.float32, reach=59 if distances else 0, ramp=7 if distances else None,
         head_width=head_width,
     )  # fmt: skip
