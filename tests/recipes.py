@@ -10,7 +10,7 @@ import raw_corpora
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BPE = ("iwslt14_de_en", "wmt14_en_de", "cnn_dm")  # recipes with subword units
-STEPS = {
+STAGES = {
     "iwslt14_de_en": ["raw", "tokens", "clean", "bpe", "bin"],
     "wmt14_en_de": ["raw", "tokens", "clean", "bpe", "bin"],
     "cnn_dm": ["stories", "text", "bpe", "bin"],

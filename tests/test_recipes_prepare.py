@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from recipes import STEPS, Recipe, files_of, kill_before_rename
+from recipes import STAGES, Recipe, files_of, kill_before_rename
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def prepared(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", STAGES)
 def test_prepares_and_tells_what_it_made(prepared, name):
     recipe = prepared(name)
     summary = recipe.read("bin", "summary.txt")
@@ -31,23 +31,23 @@ def test_prepares_and_tells_what_it_made(prepared, name):
     assert not [name for name in os.listdir(recipe.out) if name.endswith(".part")]
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", STAGES)
 def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name, tmp_path):
     recipe, out = prepared(name), str(tmp_path / "again")
     path = kill_before_rename(tmp_path) + os.pathsep + os.environ["PATH"]
-    for step in STEPS[name]:
-        done = recipe.prepare(out=out, check=False, KILL_AT=step, PATH=path)
+    for stage in STAGES[name]:
+        done = recipe.prepare(out=out, check=False, KILL_AT=stage, PATH=path)
         assert done.returncode == -9, done.stderr
-        assert not os.path.exists(os.path.join(out, step))
-        for file in files_of(os.path.join(out, step + ".part")):  # as if it had been killed in the middle of them
-            half = os.path.join(out, step + ".part", file)
+        assert not os.path.exists(os.path.join(out, stage))
+        for file in files_of(os.path.join(out, stage + ".part")):  # as if it had been killed in the middle of them
+            half = os.path.join(out, stage + ".part", file)
             os.truncate(half, os.path.getsize(half) // 2)
     done = recipe.prepare(out=out)
-    assert done.stderr.count("made before") == len(STEPS[name]) - 1
+    assert done.stderr.count("made before") == len(STAGES[name]) - 1
     assert files_of(out) == files_of(recipe.out)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", STAGES)
 def test_archives_that_are_missing_or_cut_short(prepared, name, tmp_path):
     recipe = prepared(name)
     archives = sorted(file for file in os.listdir(recipe.data) if not file.endswith(".txt"))
@@ -62,7 +62,7 @@ def test_archives_that_are_missing_or_cut_short(prepared, name, tmp_path):
             assert done.returncode == 1 and path in done.stderr and complaint in done.stderr
             assert "Traceback" not in done.stderr
             assert sorted(os.listdir(tmp_path / "out")) == sorted(
-                [".lock", "logs", "settings", STEPS[name][0] + ".part"]
+                [".lock", "logs", "settings", STAGES[name][0] + ".part"]
             )
             if os.path.exists(path):
                 os.remove(path)
@@ -124,7 +124,7 @@ def test_another_count_stops_with_both_numbers(prepared, tmp_path):
     )
     done = recipe.prepare("--expected", wrong, out=out, check=False)
     assert "valid: expected 9, found 8. The difference is small" in done.stderr
-    assert done.returncode == 1 and "error: dict: expected 1" in done.stderr  # a later step, checked as well
+    assert done.returncode == 1 and "error: dict: expected 1" in done.stderr  # a later stage, checked as well
     assert os.path.exists(os.path.join(out, "text")) and not os.path.exists(os.path.join(out, "bin"))
 
 
