@@ -317,6 +317,7 @@ expect_binarized() {
 references() { # FOLDER/NAME...
     local file
     mkdir -p -- "$PART/references"
+    [[ $SUBWORDS != sentencepiece ]] || : >"$PART/sentencepiece" # tells eval.sh how to put words together
     for file; do
         cp -- "$OUT/$file" "$PART/references/${file//\//.}"
     done

@@ -48,12 +48,13 @@ def main():
         output = os.path.join(args.out, args.gen_subset + "".join(f"-{k}{v:g}" for k, v in row.items()) + ".txt")
         generate(args, more, row, output)
         row["score"] = score(args, output, references)
+        row["output"] = output
         rows.append(row)
-        print("  ".join(f"{k} {v:g}" for k, v in row.items() if k != "score"), f" {args.metric} {row['score']:.2f}")
+        print("  ".join(f"{k} {row[k]:g}" for k in lists), f" {args.metric} {row['score']:.2f}")
         sys.stdout.flush()
     best = max(rows, key=lambda row: row["score"])
     write_json(os.path.join(args.out, "best.json"), {"metric": args.metric, **best, "tried": rows})
-    print("best: " + " ".join(f"--{k.replace('_', '-')} {v:g}" for k, v in best.items() if k != "score"))
+    print("best: " + " ".join(f"--{k.replace('_', '-')} {v:g}" for k, v in best.items() if k in lists))
 
 
 def divide(arguments):

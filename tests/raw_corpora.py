@@ -160,8 +160,8 @@ def cnn_dm(folder):
         urls[split].append(url)
         stories[site][f"{site}/stories/{hashlib.sha1(url.encode()).hexdigest()}.story"] = story(article, highlights)
 
-    for number in range(40):
-        split = "val" if number in (3, 14) else "test" if number in (7, 21) else "train"
+    for number in range(60):
+        split = {3: "val", 4: "test"}.get(number % 6, "train")
         text = [pair[0] for pair in sentences(rng, 4)]
         add(("cnn", "dailymail")[number % 2], split, text, [text[0][:-1], text[2]])
     long = [f"Sentence {i} has exactly seven words." for i in range(100)]
@@ -190,7 +190,7 @@ def cnn_dm(folder):
 def wikitext103(folder):
     rng = random.Random(4)
     files, counts, words = {}, {}, set()
-    for split, count in (("train", 60), ("valid", 8), ("test", 8)):
+    for split, count in (("train", 250), ("valid", 8), ("test", 8)):
         text = [" ", " = A heading = ", " "]
         for number, (english, _) in enumerate(sentences(rng, count)):
             text.append(f" {english[:-1].lower()} @-@ <unk> . ")
@@ -225,7 +225,7 @@ def enwik8(folder, size=1_000_000):
 def char_ptb(folder):
     rng = random.Random(6)
     files, counts, symbols = {"./simple-examples/README": b"other files are there, too"}, {}, set()
-    for split, count in (("train", 60), ("valid", 8), ("test", 8)):
+    for split, count in (("train", 250), ("valid", 8), ("test", 8)):
         text = [" ".join(english[:-1].lower().replace(" ", "_")) + " " for english, _ in sentences(rng, count)]
         text[0] = "< u n k > _ " + text[0]
         files[f"./simple-examples/data/ptb.char.{split}.txt"] = lines(text)
