@@ -34,6 +34,9 @@ HELP
   --average N         average the last N checkpoints of epochs; 0 takes the best one ($AVERAGE)
   --lenpen "X X ..."  length penalties to try on the validation set (${LENPENS[*]})
 HELP
+    [[ -z ${MIN_LENS:-} ]] || cat <<HELP
+  --min-len "N N ..." shortest lengths to try on the validation set (${MIN_LENS[*]})
+HELP
     cat <<HELP
   --workers N         processes that score (one for each core)
   -- FLAG...          further flags of $([[ $METRIC == none ]] && echo fairseq-eval-lm || echo fairseq-generate)
@@ -54,12 +57,14 @@ eval_options() {
             -h | --help) eval_help && exit ;;
             --) shift && break ;;
             --average | --lenpen) [[ $METRIC != none ]] || bad_option "$1" ;;&
-            --run | --data | --checkpoint | --average | --lenpen | --workers) value=$(value_of "$@") || exit ;;&
+            --min-len) [[ -n ${MIN_LENS:-} ]] || bad_option "$1" ;;&
+            --run | --data | --checkpoint | --average | --lenpen | --min-len | --workers) value=$(value_of "$@") || exit ;;&
             --run) RUN=$(readlink -m -- "$value") ;;
             --data) DATA=$(readlink -m -- "$value") ;;
             --checkpoint) CHECKPOINT=$(readlink -m -- "$value") ;;
             --average) [[ $value == 0 ]] || positive_number "$1" "$value" && AVERAGE=$value ;;
             --lenpen) read -ra LENPENS <<<"$value" ;;
+            --min-len) read -ra MIN_LENS <<<"$value" ;;
             --workers) positive_number "$1" "$value" && WORKERS=$value ;;
             *) bad_option "$1" ;;
         esac

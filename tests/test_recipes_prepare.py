@@ -4,21 +4,7 @@ import os
 import shutil
 
 import pytest
-from recipes import STAGES, Recipe, files_of, kill_before_rename
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """name -> its Recipe, prepared once."""
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = Recipe(name, tmp_path_factory.mktemp(name))
-            made[name].done = made[name].prepare()
-        return made[name]
-
-    return get
+from recipes import STAGES, files_of, kill_before_rename
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -31,7 +17,11 @@ def test_prepares_and_tells_what_it_made(prepared, name):
     assert not [name for name in os.listdir(recipe.out) if name.endswith(".part")]
 
 
-@pytest.mark.parametrize("name", STAGES)
+# What the slow ones run is the same code with other data.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("wmt14_en_de", "wikitext103", "enwik8")]
+
+
+@pytest.mark.parametrize("name", ["iwslt14_de_en", "cnn_dm", "char_ptb", *SLOW])
 def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name, tmp_path):
     recipe, out = prepared(name), str(tmp_path / "again")
     path = kill_before_rename(tmp_path) + os.pathsep + os.environ["PATH"]
@@ -140,19 +130,16 @@ def test_a_wrong_checksum(prepared, tmp_path):
 
 def test_a_full_disk(prepared, tmp_path):
     """A limit on the size of files stands for it: writing fails in the same way."""
-    recipe = prepared("enwik8")
+    recipe = prepared("char_ptb")
     out = str(tmp_path / "out")
-    done = recipe.prepare(out=out, check=False, BASH_ENV=limit(tmp_path))
-    assert done.returncode != 0 and "File too large" in done.stderr
-    assert not os.path.exists(os.path.join(out, "symbols"))
+    limit = tmp_path / "limit.sh"
+    limit.write_text("ulimit -f 4\n")  # kilobytes
+    done = recipe.prepare(out=out, check=False, BASH_ENV=str(limit))
+    assert done.returncode == 1 and "error: " in done.stderr and "File too large" in done.stderr
+    assert "error: the stage text of char_ptb did not come to its end" in done.stderr
+    assert not os.path.exists(os.path.join(out, "text"))
     recipe.prepare(out=out)
     assert files_of(out) == files_of(recipe.out)
-
-
-def limit(folder):
-    path = folder / "limit.sh"
-    path.write_text("ulimit -f 500\n")
-    return str(path)
 
 
 @pytest.mark.parametrize(
