@@ -76,7 +76,6 @@ eval_options() {
     [[ -z $CHECKPOINT || -f $CHECKPOINT ]] || feedback_die "--checkpoint $CHECKPOINT is missing"
     EVAL=$RUN/eval
     mkdir -p -- "$EVAL" || feedback_die "--run $RUN: cannot write there"
-    cd -- "$FEEDBACK_ROOT" || exit
     feedback_environment sacrebleu sacremoses rouge_score
 }
 
@@ -92,7 +91,7 @@ find_checkpoint() {
     fi
     CHECKPOINT=$EVAL/averaged-$AVERAGE.pt
     if [[ ! -e $CHECKPOINT || -n $(find "$folder" -name 'checkpoint*.pt' -newer "$CHECKPOINT") ]]; then
-        run "$FEEDBACK_PYTHON" scripts/average_checkpoints.py --inputs "$folder" --num-epoch-checkpoints "$AVERAGE" \
+        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/average_checkpoints.py" --inputs "$folder" --num-epoch-checkpoints "$AVERAGE" \
             --output "$CHECKPOINT"
     fi
 }
@@ -103,7 +102,7 @@ find_checkpoint() {
 tune() { # SUBSET REFERENCES FLAG... -- GENERATE-FLAG...
     local subset=$1 references=$2
     shift 2
-    run "$FEEDBACK_PYTHON" scripts/tune_lenpen.py "$DATA" --path "$CHECKPOINT" --out "$EVAL/$subset" --gen-subset "$subset" \
+    run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/tune_lenpen.py" "$DATA" --path "$CHECKPOINT" --out "$EVAL/$subset" --gen-subset "$subset" \
         --references "$DATA/references/$references" --metric "$METRIC" --workers "$WORKERS" "$@" | tee -- "$EVAL/$subset.log"
     read -ra BEST <<<"$(sed -n 's/^best: //p' "$EVAL/$subset.log")"
     BEST_OUTPUT=$("$FEEDBACK_PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["output"])' "$EVAL/$subset/best.json")
@@ -127,10 +126,10 @@ evaluate_pairs() { # VALID TEST FLAG...
     tune test "$test" "${BEST[@]}" -- "${flags[@]}"
     feedback_say "Scores"
     if [[ $METRIC == rouge* ]]; then
-        run "$FEEDBACK_PYTHON" scripts/score_rouge.py --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
+        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/score_rouge.py" --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
             --workers "$WORKERS" --json "$EVAL/scores.json"
     else
-        run "$FEEDBACK_PYTHON" scripts/score_bleu.py --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
+        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/score_bleu.py" --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
             --raw-references "$DATA/references/$RAW" "${SCORE_FLAGS[@]}" --json "$EVAL/scores.json"
     fi
     report --scores "$EVAL/scores.json" --generated "$BEST_OUTPUT" \

@@ -160,15 +160,21 @@ train() { # FLAG...
     [[ -n $DRY_RUN ]] || echo "Trained: $checkpoints. Next: bash examples/$RECIPE/eval.sh --run ${OUT#"$FEEDBACK_ROOT"/}"
 }
 
+# A run that came to its end is not begun again: fairseq would make one more update.
 fairseq_train() { # NAME FLAG...
     local name=$1
     shift
+    if [[ -z $DRY_RUN && $(cat -- "$OUT/$name.done" 2>/dev/null) == "$*" ]]; then
+        feedback_say "$name: done before"
+        return
+    fi
     if [[ -n $DRY_RUN ]]; then
         printf '%q ' "${LAUNCH[@]}" "$@"
         echo
         return
     fi
     logged "$OUT/$name.log" "progress $name" "${LAUNCH[@]}" "$@"
+    printf '%s\n' "$*" >"$OUT/$name.done"
 }
 
 # Flags that the encoder-decoder recipes share: those of Vaswani et al. (2017), which the paper does not repeat.

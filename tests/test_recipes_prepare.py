@@ -1,6 +1,7 @@
 """prepare.sh of every recipe, from the archives to fairseq's binary data."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -163,6 +164,22 @@ def test_help(prepared):
     assert done.stdout.startswith("Usage: bash examples/iwslt14_de_en/prepare.sh")
     for option in ("--data DIR", "--workers N", "--expected FILE", "--bpe-size N"):
         assert option in done.stdout
+
+
+@pytest.mark.slow
+def test_sentencepiece(prepared, tmp_path):
+    pytest.importorskip("sentencepiece")
+    recipe = prepared("iwslt14_de_en")
+    expected = tmp_path / "expected.txt"
+    with open(os.path.join(recipe.data, "expected.txt")) as f:
+        expected.write_text(re.sub(r"(dict\...) \d+", r"\1 unknown", f.read()))
+    out = str(tmp_path / "out")
+    recipe.prepare("--subwords", "sentencepiece", "--expected", expected, out=out)
+    assert os.path.exists(os.path.join(out, "bin", "sentencepiece"))
+    with open(os.path.join(out, "bpe", "test.en"), encoding="utf-8") as f:
+        units = f.read().splitlines()
+    joined = [line.replace(" ", "").replace("\u2581", " ").strip() for line in units]
+    assert joined == recipe.read("clean", "test.en")
 
 
 def test_other_subword_units_do_not_go_on(prepared):

@@ -101,6 +101,7 @@ def test_a_run_goes_on_and_another_kind_does_not(prepared):
     train(recipe, "feedback", updates=3)
     with open(os.path.join(run_of(recipe, "feedback"), "train.log")) as f:
         assert "Loaded checkpoint" in f.read()
+    assert "train: done before" in train(recipe, "feedback", updates=3).stderr
     out = run_of(recipe, "feedback")
     done = recipe.script("train.sh", "--data", recipe.path("bin"), "--out", out, "--arch", "transformer", check=False)
     assert done.returncode == 1 and f"--out {out} has a run of feedback: give another folder" in done.stderr
