@@ -91,9 +91,13 @@ find_checkpoint() {
     fi
     CHECKPOINT=$EVAL/averaged-$AVERAGE.pt
     if [[ ! -e $CHECKPOINT || -n $(find "$folder" -name 'checkpoint*.pt' -newer "$CHECKPOINT") ]]; then
-        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/average_checkpoints.py" --inputs "$folder" --num-epoch-checkpoints "$AVERAGE" \
-            --output "$CHECKPOINT"
+        script average_checkpoints.py --inputs "$folder" --num-epoch-checkpoints "$AVERAGE" --output "$CHECKPOINT"
     fi
+}
+
+# A Python tool of scripts.
+script() { # FILE ARGUMENT...
+    run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/$1" "${@:2}"
 }
 
 # --- encoder-decoder models ---
@@ -102,7 +106,7 @@ find_checkpoint() {
 tune() { # SUBSET REFERENCES FLAG... -- GENERATE-FLAG...
     local subset=$1 references=$2
     shift 2
-    run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/tune_lenpen.py" "$DATA" --path "$CHECKPOINT" --out "$EVAL/$subset" --gen-subset "$subset" \
+    script tune_lenpen.py "$DATA" --path "$CHECKPOINT" --out "$EVAL/$subset" --gen-subset "$subset" \
         --references "$DATA/references/$references" --metric "$METRIC" --workers "$WORKERS" "$@" | tee -- "$EVAL/$subset.log"
     read -ra BEST <<<"$(sed -n 's/^best: //p' "$EVAL/$subset.log")"
     BEST_OUTPUT=$("$FEEDBACK_PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["output"])' "$EVAL/$subset/best.json")
@@ -126,10 +130,10 @@ evaluate_pairs() { # VALID TEST FLAG...
     tune test "$test" "${BEST[@]}" -- "${flags[@]}"
     feedback_say "Scores"
     if [[ $METRIC == rouge* ]]; then
-        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/score_rouge.py" --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
+        script score_rouge.py --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
             --workers "$WORKERS" --json "$EVAL/scores.json"
     else
-        run "$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/score_bleu.py" --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
+        script score_bleu.py --generated "$BEST_OUTPUT" --references "$DATA/references/$test" \
             --raw-references "$DATA/references/$RAW" "${SCORE_FLAGS[@]}" --json "$EVAL/scores.json"
     fi
     report --scores "$EVAL/scores.json" --generated "$BEST_OUTPUT" \
