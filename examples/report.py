@@ -42,13 +42,18 @@ def main():
     else:
         raise Problem("give --scores, or --valid and --test")
     settings = args.setting + settings
-    first = next(iter(columns))
-    rows = [dict(name.split("=", 1) for name in [f"system={row.split('=')[0]}", f"{first}={row.split('=')[1]}"])
-            for row in args.paper]  # fmt: skip
+    rows = [paper_row(row, next(iter(columns))) for row in args.paper]
     rows.append({"system": args.name, **columns})
     write_json(args.json, {"rows": rows, "settings": settings, "checkpoint": args.checkpoint})
     print_table(["system", *columns], rows)
     print("\n".join(["", *settings]))
+
+
+def paper_row(text, column):
+    name, _, value = text.partition("=")
+    if not value:
+        raise Problem(f"--paper {text}: give NAME=VALUE")
+    return {"system": name, column: value}
 
 
 def scores(args):

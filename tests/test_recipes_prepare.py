@@ -18,11 +18,11 @@ def test_prepares_and_tells_what_it_made(prepared, name):
     assert not [name for name in os.listdir(recipe.out) if name.endswith(".part")]
 
 
-# What the slow ones run is the same code with other data.
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("wmt14_en_de", "wikitext103", "enwik8")]
+# The others are the same shell with other data.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in STAGES if name != "iwslt14_de_en"]
 
 
-@pytest.mark.parametrize("name", ["iwslt14_de_en", "cnn_dm", "char_ptb", *SLOW])
+@pytest.mark.parametrize("name", ["iwslt14_de_en", *SLOW])
 def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name, tmp_path):
     recipe, out = prepared(name), str(tmp_path / "again")
     path = kill_before_rename(tmp_path) + os.pathsep + os.environ["PATH"]
@@ -108,15 +108,12 @@ def test_another_count_stops_with_both_numbers(prepared, tmp_path):
         done = recipe.prepare("--expected", wrong, out=out, check=False)
         assert done.returncode == 1 and complaint in done.stderr
         assert not os.path.exists(os.path.join(out, "text"))
-    wrong.write_text(
-        expected.replace("valid 8", "valid 9 within 12%")
-        .replace("dict ", "dict 1")
-        .replace("\ntest 8", "\ntest 9 remembered")
-    )
+    text = expected.replace("valid 8", "valid 9 within 12%").replace("train 250", "train 999 remembered")
+    wrong.write_text(text.replace("\ntest 8", "\ntest 9"))
     done = recipe.prepare("--expected", wrong, out=out, check=False)
-    assert "valid: expected 9, found 8. The difference is small" in done.stderr
-    assert done.returncode == 1 and "error: dict: expected 1" in done.stderr  # a later stage, checked as well
-    assert os.path.exists(os.path.join(out, "text")) and not os.path.exists(os.path.join(out, "bin"))
+    for told in ("train: expected 999, found 250", "valid: expected 9, found 8"):
+        assert f"{told}. The difference is small, or the number is not certain: going on." in done.stderr
+    assert done.returncode == 1 and "error: test: expected 9, found 8." in done.stderr
 
 
 def test_a_wrong_checksum(prepared, tmp_path):
@@ -139,8 +136,6 @@ def test_a_full_disk(prepared, tmp_path):
     assert done.returncode == 1 and "error: " in done.stderr and "File too large" in done.stderr
     assert "error: the stage text of char_ptb did not come to its end" in done.stderr
     assert not os.path.exists(os.path.join(out, "text"))
-    recipe.prepare(out=out)
-    assert files_of(out) == files_of(recipe.out)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: bash examples/char_ptb/train.sh [OPTION...]
 #
-# Trains on the characters of the Penn Treebank as the paper's Table 9: 6 layers, width 384, 4 heads, span 512, 2048 streams,
-# blocks of 128 characters, learning rate 1.5e-3 after 1,000 updates of warm-up, gradients clipped at 1, 15,000 updates,
-# then 1,000 with a tenth of the rate.
+# Trains on the characters of the Penn Treebank by the paper's table of hyper-parameters: 6 layers, width 384, 4 heads,
+# span 512, 2048 streams, blocks of 128 characters, learning rate 1.5e-3 after 1,000 updates of warm-up, gradients
+# clipped at 1, 15,000 updates, then 1,000 with a tenth of the rate.
 set -euo pipefail
 
 # shellcheck source=examples/training.sh

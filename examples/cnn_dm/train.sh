@@ -2,7 +2,7 @@
 # Usage: bash examples/cnn_dm/train.sh [OPTION...]
 #
 # Trains on CNN-DailyMail: 6 + 6 layers, width 512, FFN 2048, 8 heads, dropout 0.3, learning rate 5e-4 (the paper's
-# Table 7).
+# table of hyper-parameters).
 set -euo pipefail
 
 # shellcheck source=examples/training.sh

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Usage: bash examples/iwslt14_de_en/train.sh [OPTION...]
 #
-# Trains on IWSLT14 German to English: 6 + 6 layers, width 512, FFN 1024, 4 heads, dropout 0.3, learning rate 5e-4
-# (the paper's Table 7). Weight decay, warm-up and the size of batches are those of fairseq's recipe.
+# Trains on IWSLT14 German to English: 6 + 6 layers, width 512, FFN 1024, 4 heads, dropout 0.3, learning rate 5e-4 (the
+# paper's table of hyper-parameters). Weight decay, warm-up and the size of batches are those of fairseq's recipe.
 set -euo pipefail
 
 # shellcheck source=examples/training.sh

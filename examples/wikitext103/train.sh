@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: bash examples/wikitext103/train.sh [OPTION...]
 #
-# Trains on WikiText-103 as the paper's Table 9: 512 streams, blocks of 256 words, learning rate 7e-4 after 8,000 updates of
-# warm-up, gradients clipped at 0.1, 200,000 updates, then 10,000 with a tenth of the rate. feedback is the small model
-# (4 layers, width 512, span 512), feedback-large the large one (8 layers, width 1024); feedback-large-2048 has learned
-# spans of up to 2048. The standard transformer has the small model's sizes.
+# Trains on WikiText-103 by the paper's table of hyper-parameters: 512 streams, blocks of 256 words, learning rate 7e-4
+# after 8,000 updates of warm-up, gradients clipped at 0.1, 200,000 updates, then 10,000 with a tenth of the rate.
+# feedback is the small model (4 layers, width 512, span 512), feedback-large the large one (8 layers, width 1024);
+# feedback-large-2048 has learned spans of up to 2048. The standard transformer has the small model's sizes.
 set -euo pipefail
 
 # shellcheck source=examples/training.sh

@@ -2,8 +2,8 @@
 # Usage: bash examples/wmt14_en_de/train.sh [OPTION...]
 #
 # Trains on WMT14 English to German: 6 + 6 layers, width 1024, FFN 4096, 16 heads, dropout 0.3, learning rate 1e-3 (the
-# paper's Table 7). feedback-12-2 is the deep encoder with a shallow decoder and LayerDrop. Batches are those of
-# Ott et al. (2018): 3584 tokens on 8 GPUs, 16 times.
+# paper's table of hyper-parameters). feedback-12-2 is the deep encoder with a shallow decoder and LayerDrop. Batches
+# are those of Ott et al. (2018): 3584 tokens on 8 GPUs, 16 times.
 set -euo pipefail
 
 # shellcheck source=examples/training.sh
