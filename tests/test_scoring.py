@@ -227,6 +227,14 @@ def test_rouge_of_many_by_several_processes(texts):
     )
 
 
+def test_tuning_refuses(tmp_path):
+    flags = ("data-bin", "--out", tmp_path / "out", "--lenpen", 1, "--path")
+    assert "--path /nowhere is missing" in refused("tune_lenpen", *flags, "/nowhere")
+    assert "/nowhere is missing" in refused("tune_lenpen", *flags, __file__, "--references", "/nowhere")
+    assert "--metric: invalid choice: 'meteor'" in refused("tune_lenpen", *flags, __file__, "--metric", "meteor")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["score_bleu", "score_rouge", "compound_split", "tune_lenpen"])
 def test_help(name):
     printed = tool(name, "--help").stdout
