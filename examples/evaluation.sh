@@ -145,19 +145,24 @@ evaluate_pairs() { # VALID TEST FLAG...
 
 # BLOCK: tokens of a block, which change the speed but not the result of a model with memory.
 evaluate_language_model() { # BLOCK
-    local split flags context
+    local split flags context streams
     find_checkpoint
     if [[ $(cat -- "$RUN/kind" 2>/dev/null) == transformer ]]; then
         flags=(--task language_modeling --tokens-per-sample 512 --context-window 256 --batch-size 16)
         context="context: 256 to 511 ${UNIT}s before each"
     else
         flags=(--task feedback_lm --tokens-per-sample "$1" --batch-size 1)
-        context="context: one stream, all that the memory holds"
+        context=
     fi
     for split in valid test; do
         logged "$EVAL/$split.log" nothing fairseq-eval-lm "$DATA" --user-dir "$FEEDBACK_ROOT/fairseq_feedback" \
             --path "$CHECKPOINT" --gen-subset "$split" "${flags[@]}" "${FURTHER[@]}"
     done
+    if [[ -z $context ]]; then
+        streams=$(sed -nE 's/.* tokens in ([0-9,]+) streams .*/\1/p' "$EVAL/test.log" | head -n 1)
+        [[ -n $streams ]] || feedback_die "$EVAL/test.log does not tell the number of streams"
+        context="context: all before it that the memory holds, the test text read as $streams stream$( ((${streams//,/} == 1)) || echo s)"
+    fi
     report --valid "$EVAL/valid.log" --test "$EVAL/test.log" --unit "$UNIT" --setting "$context"
 }
 

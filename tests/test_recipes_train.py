@@ -129,6 +129,9 @@ def test_language_models_from_archives_to_a_score(prepared, name, kind):
     column = {"wikitext103": "perplexity", "enwik8": "bits per byte", "char_ptb": "bits per character"}[name]
     assert float(row["test " + column]) > 1 and float(row["valid " + column]) > 1
     assert found["settings"][0].startswith("context: ") and found["settings"][0] in done.stdout
+    if kind == "feedback":
+        streams = "64 streams" if name == "enwik8" else "1 stream"
+        assert found["settings"][0].endswith(f"the test text read as {streams}")
     folder = "finetuned" if name == "char_ptb" else "checkpoints"
     assert found["checkpoint"].endswith(f"{folder}/checkpoint_best.pt")
 
