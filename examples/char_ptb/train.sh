@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Usage: bash examples/char_ptb/train.sh [OPTION...]
+#
+# Trains on the characters of the Penn Treebank by the paper's table of hyper-parameters: 6 layers, width 384, 4 heads,
+# span 512, 2048 streams, blocks of 128 characters, learning rate 1.5e-3 after 1,000 updates of warm-up, gradients
+# clipped at 1, 15,000 updates, then 1,000 with a tenth of the rate.
+set -euo pipefail
+
+# shellcheck source=examples/training.sh
+source "$(dirname -- "$(readlink -f -- "$0")")/../training.sh"
+
+UNIT=streams
+PER_UPDATE=2048
+PER_GPU=256
+UPDATES=15000
+FINETUNE_UPDATES=1000
+FINETUNE_FLAGS=(--lr 1.5e-4 --warmup-updates 0)
+train_options "$@"
+
+case $KIND in
+    feedback) model=("${STREAMS[@]}" --tokens-per-sample 128 --arch feedback_transformer_lm_char_ptb) ;;
+    transformer) # without a memory: blocks of 512 characters, a quarter as many
+        PER_UPDATE=512
+        model=("${BLOCKS[@]}" --tokens-per-sample 512 --criterion cross_entropy --arch transformer_lm
+            --decoder-layers 6 --decoder-embed-dim 384 --decoder-input-dim 384 --decoder-output-dim 384
+            --decoder-ffn-embed-dim 1536 --decoder-attention-heads 4
+            --dropout 0 --attention-dropout 0.5 --activation-dropout 0.5)
+        ;;
+esac
+train "${model[@]}" "${LANGUAGE_MODEL[@]}" --lr 1.5e-3 --warmup-updates 1000 --clip-norm 1.0

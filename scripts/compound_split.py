@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Split compounds at hyphens, as the tokenized BLEU of English-German papers wants it.
+
+    python scripts/compound_split.py <tokenized.de >split.de
+
+"Zwei-Wege-Verkehr" becomes "Zwei ##AT##-##AT## Wege ##AT##-##AT## Verkehr": a hyphen between two characters that are
+not spaces becomes a word of its own. Both hypotheses and references are split. This is the substitution
+s{(\\S)-(\\S)}{$1 ##AT##-##AT## $2}g of the protocol, its one oddity included: of two hyphens around a single
+character ("a-b-c") only the first is split.
+
+The text must be tokenized, and not by Moses's -a (aggressive) option, which has split the hyphens already, as @-@.
+"""
+
+import re
+import sys
+
+from tool import Parser, Problem, run
+
+HYPHEN = re.compile(r"(\S)-(\S)")
+AGGRESSIVE = "@-@"
+
+
+def split(line):
+    return HYPHEN.sub(r"\1 ##AT##-##AT## \2", line)
+
+
+def split_all(lines, name):
+    """The lines, split. `name` is what to call them in a complaint."""
+    for number, line in enumerate(lines, 1):
+        if AGGRESSIVE in line.split(" "):
+            raise Problem(
+                f"{name}, line {number}, has {AGGRESSIVE}: this text was tokenized with the aggressive option, "
+                "which has split the hyphens already"
+            )
+    return [split(line) for line in lines]
+
+
+def main():
+    Parser(__doc__).parse_args()
+    sys.stdin.reconfigure(encoding="utf-8", newline="\n")
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    lines = [line.rstrip("\n") for line in sys.stdin]
+    sys.stdout.writelines(line + "\n" for line in split_all(lines, "standard input"))
+
+
+if __name__ == "__main__":
+    run(main)

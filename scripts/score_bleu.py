@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""BLEU of translations: tokenized, as papers of fairseq's authors print it, and detokenized, by sacrebleu.
+
+    python scripts/score_bleu.py --generated generate-test.txt
+    python scripts/score_bleu.py --hypotheses hyp.tok.de --references ref.tok.de --compound-split
+    python scripts/score_bleu.py --generated generate-test.txt --detokenize de --raw-references test.de
+
+Tokenized BLEU compares the words as they are, without smoothing, as multi-bleu.perl and fairseq do. It depends on the
+tokenizer, so compare it only with scores of the same protocol. (fairseq compares hashes of n-grams, of which a few
+collide: it can print a hundredth more.) With --detokenize, sacrebleu's score and signature follow; that one can be
+compared between papers.
+
+From the output of fairseq-generate, hypotheses are the H- lines and references the T- lines. Run fairseq-generate
+with --remove-bpe and without --bpe and --tokenizer; otherwise T- lines are not tokenized like the H- lines.
+"""
+
+import generated
+from compound_split import split_all
+from sacrebleu.metrics import BLEU
+from tool import Parser, Problem, read_lines, run, write_json
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--generated", metavar="FILE", help="output of fairseq-generate")
+    parser.add_argument("--hypotheses", metavar="FILE", help="tokenized translations, one a line")
+    parser.add_argument("--references", metavar="FILE", help="tokenized references, one a line; with --generated they"
+                        " replace the T- lines, in which rare words are <unk>")  # fmt: skip
+    parser.add_argument(
+        "--compound-split", action="store_true", help="split compounds at hyphens before tokenized BLEU"
+    )
+    parser.add_argument(
+        "--detokenize", metavar="LANG", help="also detokenize for this language, and score by sacrebleu"
+    )
+    parser.add_argument("--lowercase", action="store_true", help="let sacrebleu ignore case")
+    parser.add_argument("--raw-references", metavar="FILE", help="references that were never tokenized, for sacrebleu;"
+                        " otherwise the tokenized ones are detokenized too")  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the scores there, too")
+    args = parser.parse_args()
+    check(args)
+    hypotheses, references = texts(args)
+    scores = {"sentences": len(references), "compound_split": args.compound_split}
+    scores["tokenized"] = tokenized(hypotheses, references, args.compound_split)
+    print(f"tokenized{', compounds split' if args.compound_split else ''}: {scores['tokenized']['line']}")
+    if args.detokenize:
+        raw = args.raw_references and read_lines(args.raw_references)
+        scores["detokenized"] = detokenized(hypotheses, references, raw, args.detokenize, args.lowercase)
+        print(f"detokenized: {scores['detokenized']['line']}")
+    if args.json:
+        write_json(args.json, scores)
+
+
+def check(args):
+    if bool(args.generated) == bool(args.hypotheses):
+        raise Problem("give either --generated or --hypotheses")
+    if args.hypotheses and not args.references:
+        raise Problem("--hypotheses needs --references")
+    if (args.raw_references or args.lowercase) and not args.detokenize:
+        raise Problem("--raw-references and --lowercase need --detokenize LANG")
+
+
+def texts(args):
+    """(hypotheses, references), equally many."""
+    references = args.references and read_lines(args.references)
+    if args.generated:
+        hypotheses = generated.read(args.generated, "H", references and len(references))
+        references = references or generated.read(args.generated, "T", len(hypotheses))
+    else:
+        hypotheses = read_lines(args.hypotheses)
+    compare_counts(hypotheses, references, args.generated or args.hypotheses, args.references)
+    return hypotheses, references
+
+
+def compare_counts(hypotheses, references, here, there):
+    if not references:
+        raise Problem(f"{there} is empty: there is nothing to score")
+    if len(hypotheses) != len(references):
+        raise Problem(f"{here} has {len(hypotheses)} lines, {there} has {len(references)}")
+
+
+def tokenized(hypotheses, references, compound_split=False):
+    """The score, and the line that fairseq prints for it."""
+    if compound_split:
+        hypotheses = split_all(hypotheses, "the hypotheses")
+        references = split_all(references, "the references")
+    bleu = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score(hypotheses, [references])
+    parts = "/".join(f"{p:.1f}" for p in bleu.precisions)
+    return {
+        "score": bleu.score,
+        "line": f"BLEU4 = {bleu.score:.2f}, {parts} (BP={bleu.bp:.3f}, ratio={bleu.sys_len / bleu.ref_len:.3f}, "
+        f"syslen={bleu.sys_len}, reflen={bleu.ref_len})",
+    }
+
+
+def detokenized(hypotheses, references, raw, language, lowercase=False):
+    """sacrebleu of detokenized hypotheses against raw references, or against detokenized ones."""
+    from sacremoses import MosesDetokenizer
+
+    detokenizer = MosesDetokenizer(lang=language)
+    hypotheses = [detokenizer.detokenize(line.split()) for line in hypotheses]
+    if raw is None:
+        raw = [detokenizer.detokenize(line.split()) for line in references]
+    if len(raw) != len(references):
+        raise Problem(f"--raw-references has {len(raw)} lines, the tokenized references are {len(references)}")
+    metric = BLEU(trg_lang=language, lowercase=lowercase)
+    bleu = metric.corpus_score(hypotheses, [raw])
+    signature = str(metric.get_signature())
+    return {"score": bleu.score, "signature": signature, "line": bleu.format(signature=signature)}
+
+
+if __name__ == "__main__":
+    run(main)
