@@ -24,7 +24,7 @@ setup(
         "subword-nmt",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "pytest-xdist", "hypothesis"],
         "recipes": ["sacremoses", "rouge-score"],  # what examples and scripts prepare and score with
         "bench": ["labml-nn", "feedback-transformer-pytorch"],  # what scripts/bench compares with
     },

@@ -9,7 +9,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
     cat <<'HELP'
 Usage: bash scripts/test.sh [PYTEST ARGUMENT...]
 
-Makes the environment if needed, then runs the tests. Without -m, slow tests are left out.
+Makes the environment if needed, then runs the tests, a process for each core. Without -m, slow tests are left out.
 Paths of tests start at the root of the repository.
 
   bash scripts/test.sh                          all tests but the slow ones
@@ -22,8 +22,8 @@ HELP
     exit
 fi
 
-feedback_environment pytest hypothesis
+feedback_environment pytest hypothesis xdist sacremoses rouge_score
 cd -- "$FEEDBACK_ROOT"
 # The tests' tensors are small: more threads only get in each other's way.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
-exec "$FEEDBACK_PYTHON" -m pytest -m "not slow" "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$FEEDBACK_PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" "$@"

@@ -235,9 +235,9 @@ def test_validation_and_epochs_leave_the_memory_of_training_alone(made):
 )
 def test_trains_with(made, more):
     name = "with" + str(more[0])
-    losses = cli.losses(train(made, name, *more, updates=30).stdout)
+    losses = cli.losses(train(made, name, *more, "--max-epoch", 1, updates=30).stdout)
     assert losses[-1] < losses[0]
-    resumed = train(made, name, *more, updates=33).stdout
+    resumed = train(made, name, *more, updates=len(losses) + 3).stdout
     assert len(cli.losses(resumed)) == 3
 
 

@@ -75,4 +75,8 @@ class StreamIterator(EpochBatchIterator):
                 memory = torch.stack([of_stream[stream] for stream in streams], dim=1)
                 self.memories.of_group[group] = CarriedMemory(memory, block)
         if of_stream:
-            logger.info(f"the carried memory of {len(of_stream)} streams is that of the checkpoint")
+            others = self.dataset.streams - len(of_stream)
+            logger.info(
+                f"the carried memory of {len(of_stream)} streams is that of the checkpoint"
+                + (f"; of the other workers' {others} it is rebuilt by replaying the text before" if others else "")
+            )
