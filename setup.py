@@ -25,7 +25,7 @@ setup(
     ],
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis"],
-        "recipes": ["sacremoses", "rouge-score"],  # what examples and scripts prepare and score with
+        "recipes": ["sacremoses", "sentencepiece", "rouge-score"],  # what examples and scripts prepare and score with
         "bench": ["labml-nn", "feedback-transformer-pytorch"],  # what scripts/bench compares with
     },
     zip_safe=False,

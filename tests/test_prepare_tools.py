@@ -158,7 +158,6 @@ def test_sentencepiece(tmp_path):
     text = tmp_path / "text"
     text.write_text("".join(f"{a} {b} <S_SEP> lower\n" for a, b in raw_corpora.WORDS * 3), encoding="utf-8")
     flags = ["--kind", "sentencepiece", "--codes", tmp_path / "model", "--keep", "<S_SEP>"]
-    pytest.importorskip("sentencepiece")
     tool("subwords.py", "learn", *flags, "--size", 80, text)
     printed = out("subwords.py", "apply", *flags, stdin="the lower Haus <S_SEP> water\n")
     assert (

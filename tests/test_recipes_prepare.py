@@ -163,7 +163,6 @@ def test_help(prepared):
 
 @pytest.mark.slow
 def test_sentencepiece(prepared, tmp_path):
-    pytest.importorskip("sentencepiece")
     recipe = prepared("iwslt14_de_en")
     expected = tmp_path / "expected.txt"
     with open(os.path.join(recipe.data, "expected.txt")) as f:

@@ -116,7 +116,7 @@ def test_the_whole_run(text, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         runs.append(done)
     rows = re.findall(
-        r"^\| (feedback|standard) transformer \| ([\d.]+) \|.*\| ([\d,]+) \| [\d,]+ \|", runs[0].stdout, re.M
+        r"^\| (feedback|standard) transformer \| ([\d.]+) \|.*\| ([\d,]+) \| [-\d,]+ \|", runs[0].stdout, re.M
     )
     assert [row[0] for row in rows] == ["feedback", "standard"]
     sizes = [int(row[2].replace(",", "")) for row in rows]

@@ -43,7 +43,7 @@ def row(out, name, title):
         "valid bits/char": bits(out, "valid", name),
         "test bits/char": bits(out, "test", name),
         "parameters": int(found(r"num\. shared model params: ([0-9,]+)", training, log).replace(",", "")),
-        "training characters/s": round(speeds[len(speeds) // 2]),
+        "training characters/s": round(speeds[len(speeds) // 2]) if speeds else "-",  # logged every 100 updates
         "training time": duration(float(found(r"done training in ([0-9.]+) seconds", training, log))),
     }
 

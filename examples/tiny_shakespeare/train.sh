@@ -66,7 +66,7 @@ declare -A MODEL=(
 # Streams with memory for the one; blocks of as many characters as the other's memory has for the other.
 declare -A TASK=(
     [feedback]="--task feedback_lm --symbols characters --tokens-per-sample 64 --batch-size 64 --batch-size-valid 16"
-    [transformer]="--task language_modeling --tokens-per-sample 128 --batch-size 32"
+    [transformer]="--task language_modeling --tokens-per-sample 128 --batch-size 32 --required-batch-size-multiple 1"
 )
 
 train() { # NAME
