@@ -115,7 +115,8 @@ class FeedbackLMTask(LanguageModelingTask):
         if len(dataset) < rows * groups:
             raise FeedbackError(
                 f"{dataset.split}: {len(dataset)} tokens are fewer than its {rows * groups} streams "
-                f"({rows} in a batch, {workers} workers, --update-freq {batches}). Give a smaller --batch-size or --batch-size-valid"
+                f"({rows} in a batch, {workers} workers, --update-freq {batches}). "
+                "Give a smaller --batch-size or --batch-size-valid"
             )
         blocks = StreamBlocks(dataset, rows, groups, length, self.dictionary.pad(), self.dictionary.eos())
         logger.info(
@@ -306,6 +307,6 @@ class _Evaluation:
         tokens, words, characters, size = total.values()
         logger.info(
             f"{tokens:,} tokens are {words:,} words, {characters:,} characters, {size:,} bytes: bits per character are "
-            f"{tokens / max(characters, 1):.6f} × the loss of a token, bits per byte {tokens / max(size, 1):.6f} × that, "
-            f"perplexity per word is 2 to the power of {tokens / max(words, 1):.6f} × the loss"
+            f"{tokens / max(characters, 1):.6f} × the loss of a token, bits per byte {tokens / max(size, 1):.6f} × it, "
+            f"perplexity per word is 2 to the power of {tokens / max(words, 1):.6f} × it"
         )
