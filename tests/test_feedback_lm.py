@@ -409,7 +409,7 @@ def test_mistakes_of_data_and_evaluation(made, tmp_path):
     empty = tmp_path / "empty"
     empty.write_text("")
     flags = ["--only-source", "--destdir", tmp_path / "data", "--trainpref", empty]
-    flags += ["--srcdict", os.path.join(made.data, "dict.txt")]
+    flags += ["--validpref", made.folder / "text-raw" / "valid.xx", "--srcdict", os.path.join(made.data, "dict.txt")]
     cli.run("preprocess", *flags, log=made.log)
     flags = cli.train_lm_flags(tmp_path / "data", tmp_path / "c", "--disable-validation")
     lacking = cli.run("train", *flags, check=False, log=made.log)
