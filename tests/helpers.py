@@ -122,6 +122,15 @@ class Task(LegacyFairseqTask):
         return self.dictionary
 
 
+def parse(arch, *flags):
+    """Options as fairseq-train makes them of a command line."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    ARCH_MODEL_REGISTRY[arch].add_args(parser)
+    args = parser.parse_args(flags)
+    args.arch = arch
+    return args
+
+
 def make_model(arch="feedback_transformer_tiny", dictionary=None, seed=0, **options):
     """A model of that architecture, small unless `options` say otherwise, in eval mode."""
     torch.manual_seed(seed)

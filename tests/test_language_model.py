@@ -8,7 +8,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer_lm import TransformerLanguageModel
-from helpers import LM_VARIANTS, Task, make_dictionary, make_language_model, needs_current_fairseq
+from helpers import LM_VARIANTS, Task, make_dictionary, make_language_model, needs_current_fairseq, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,14 +32,6 @@ VOCABULARY = dict(algorithmic=30, char_ptb=50, enwik8=205, wiki103_small=267744,
 def tokens_of(dictionary, rows, length, seed=1):
     g = torch.Generator().manual_seed(seed)
     return torch.randint(dictionary.nspecial, len(dictionary), (rows, length), generator=g)
-
-
-def parse(arch, *flags):
-    parser = argparse.ArgumentParser(allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    ARCH_MODEL_REGISTRY[arch].add_args(parser)
-    args = parser.parse_args(flags)
-    args.arch = arch
-    return args
 
 
 # ---------------------------------------------------------------- the equations

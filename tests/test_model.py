@@ -16,6 +16,7 @@ from helpers import (
     make_model,
     make_transformer,
     needs_current_fairseq,
+    parse,
 )
 from omegaconf import OmegaConf
 
@@ -31,15 +32,6 @@ PAPER_TABLE_7 = {  # encoder layers, decoder layers, FFN, heads, dropout, hidden
     "feedback_transformer_iwslt_de_en": (6, 6, 1024, 4, 0.3, 512),
     "feedback_transformer_wmt_en_de_12_2": (12, 2, 4096, 16, 0.3, 1024),
 }
-
-
-def parse(arch, *flags):
-    """Options as fairseq-train makes them of a command line."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    ARCH_MODEL_REGISTRY[arch].add_args(parser)
-    args = parser.parse_args(flags)
-    args.arch = arch
-    return args
 
 
 @pytest.mark.parametrize("arch", PAPER_TABLE_7)
