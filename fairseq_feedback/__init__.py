@@ -11,6 +11,7 @@ import fairseq_feedback.criterions.feedback_lm_loss  # noqa: F401
 import fairseq_feedback.tasks.feedback_lm  # noqa: F401
 import fairseq_feedback.models.feedback_transformer  # noqa: F401
 import fairseq_feedback.models.feedback_transformer_lm  # noqa: F401
+import fairseq_feedback.generation.commands  # noqa: F401
 
 # isort: on
 

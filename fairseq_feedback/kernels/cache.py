@@ -1,14 +1,18 @@
-"""Keys and values of the memory while decoding: allocated ahead, written in place, moved only as far as filled.
+"""Keys and values of the memory while decoding: allocated ahead, written in place, and not moved when beams are reordered.
+
+The beams of a sentence keep their slots together. A beam that goes on from another one's past does not copy it, but
+remembers whose it was: `origin`. Attention runs over the slots of all beams of the sentence and hides the others'.
 
 A cache is the dictionary that fairseq keeps as incremental state:
 
-    keys, values   (G, B, H, capacity, D)
+    keys, values   (G, R, H, capacity * beams, D): beams = B / R rows share a sentence; slot by slot, in it beam by beam
+    origin         (B, capacity) which beam's memory is the row's own at each slot; None with one beam
     progress       two numbers on the CPU: steps done, and slots forgotten from the front of the buffers
     left_pad       (B) or None
     cross_*        the encoder's part, see CrossMemory; cross_padding may be None
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -19,24 +23,46 @@ from .weights import CrossMemory, Settings
 Cache = Dict[str, Optional[Tensor]]
 
 
+class Visible(NamedTuple):
+    """What the next step sees."""
+
+    keys: Tensor  # (G, R, H, M * beams, D)
+    values: Tensor
+    first: int  # number of the first slot, and of the last + 1: M = last - first
+    last: int
+    origin: Optional[Tensor]  # (B, M)
+
+
 def start(
     keys: Tensor,  # (G, B, H, N, D) of the slots before the first step
     values: Tensor,
     left_pad: Optional[Tensor],
     cross: Optional[CrossMemory],
+    beams: int = 1,  # rows that stand together; any number that divides B is right, a sentence's beams are fast
     capacity: int = 32,  # slots to begin with
 ) -> Cache:
+    rows, slots = keys.size(1), keys.size(3)
+    if rows % beams != 0:
+        beams = 1
     cache: Cache = {
-        "keys": _enlarged(keys, keys.size(3), capacity),
-        "values": _enlarged(values, keys.size(3), capacity),
+        "keys": _enlarged(_together(keys, beams), slots * beams, capacity * beams),
+        "values": _enlarged(_together(values, beams), slots * beams, capacity * beams),
+        "origin": None,
         "progress": torch.zeros(2, dtype=torch.long),
         "left_pad": left_pad,
     }
+    if beams > 1:
+        cache["origin"] = _own(rows, beams, keys).unsqueeze(1).repeat(1, max(capacity, slots))
     if cross is not None:
         cache["cross_keys"] = cross.keys
         cache["cross_values"] = cross.values
         cache["cross_padding"] = cross.padding
     return cache
+
+
+def beams_together(cache: Cache) -> int:
+    origin = cache["origin"]
+    return 1 if origin is None else origin.size(0) // _get(cache, "keys").size(1)
 
 
 def steps_done(cache: Cache) -> int:
@@ -51,47 +77,57 @@ def cross_memory(cache: Cache) -> Optional[CrossMemory]:
     )
 
 
-def visible(cache: Cache, settings: Settings) -> Tuple[Tensor, Tensor, int, int]:
-    """What the next step sees: keys and values (G, B, H, M, D), and the numbers of the first and the last + 1 slot."""
+def visible(cache: Cache, settings: Settings) -> Visible:
     forgotten = int(_get(cache, "progress")[1])
     last = settings.init_slots + steps_done(cache)
     first = first_visible(last, settings.span)
-    return (
-        _get(cache, "keys")[:, :, :, first - forgotten : last - forgotten],
-        _get(cache, "values")[:, :, :, first - forgotten : last - forgotten],
+    here, end = first - forgotten, last - forgotten
+    origin, beams = cache["origin"], beams_together(cache)
+    return Visible(
+        _get(cache, "keys")[:, :, :, here * beams : end * beams],
+        _get(cache, "values")[:, :, :, here * beams : end * beams],
         first,
         last,
+        None if origin is None else origin[:, here:end],
     )
 
 
 def append(cache: Cache, k: Tensor, v: Tensor, settings: Settings) -> None:
     """Write the memory of the step just done. k, v: (G, B, H, 1, D)."""
+    beams = beams_together(cache)
     end = _filled(cache, settings)
-    if end == _get(cache, "keys").size(3):
+    if end * beams == _get(cache, "keys").size(3):
         end = _make_room(cache, end, settings)
-    _get(cache, "keys")[:, :, :, end : end + 1] = k
-    _get(cache, "values")[:, :, :, end : end + 1] = v
+    _get(cache, "keys")[:, :, :, end * beams : (end + 1) * beams] = _together(k, beams)
+    _get(cache, "values")[:, :, :, end * beams : (end + 1) * beams] = _together(v, beams)
+    origin = cache["origin"]
+    if origin is not None:
+        origin[:, end] = _own(origin.size(0), beams, origin)
     _get(cache, "progress")[0] += 1
 
 
 def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
     """Give every row the past of row order[i]; there may be fewer rows, or more, than before."""
-    filled = _filled(cache, settings)
-    rows = _get(cache, "keys").size(1)
-    for name in ["keys", "values"]:
-        buffer = _get(cache, name)
-        moved = buffer[:, :, :, :filled].index_select(1, order)
-        if order.size(0) > rows:
-            cache[name] = _enlarged(moved, filled, buffer.size(3))
-        else:
-            buffer = buffer[:, : order.size(0)]
-            buffer[:, :, :, :filled] = moved
-            cache[name] = buffer
-    left_pad = cache["left_pad"]
-    if left_pad is not None:
-        cache["left_pad"] = left_pad.index_select(0, order)
+    beams = beams_together(cache)
+    rows = beams * _get(cache, "keys").size(1)
+    if torch.equal(order, torch.arange(rows, device=order.device)):
+        return
+    if beams > 1 and not _stay_together(order, beams):
+        _part(cache, settings)
+        beams = 1
+    sentence = _sentences(order, beams)
+    _select(cache, sentence, _filled(cache, settings) * beams)
+    for name in ["origin", "left_pad"]:
+        tensor = cache[name]
+        if tensor is not None:
+            cache[name] = tensor.index_select(0, order)
     if "cross_keys" in cache:
-        _reorder_cross(cache, order, rows)
+        beams = rows // _get(cache, "cross_keys").size(1)
+        if beams > 1 and not _stay_together(order, beams):
+            sentence = torch.div(order, beams, rounding_mode="floor")  # each row gets a copy
+        else:
+            sentence = _sentences(order, beams)
+        _select_cross(cache, sentence)
 
 
 def _filled(cache: Cache, settings: Settings) -> int:
@@ -100,19 +136,71 @@ def _filled(cache: Cache, settings: Settings) -> int:
     return settings.init_slots + int(progress[0]) - int(progress[1])
 
 
-def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
-    beams = rows // _get(cache, "cross_keys").size(1)
-    sentence = torch.div(order, beams, rounding_mode="floor")
-    if order.size(0) == rows:
-        unchanged = torch.div(torch.arange(rows, device=order.device), beams, rounding_mode="floor")
-        if torch.equal(sentence, unchanged):  # the usual case: no sentence has ended
-            return
-    if beams > 1 and order.size(0) % beams == 0:
-        groups = sentence.view(-1, beams)
-        if bool((groups == groups[:, :1]).all()):  # else beams part, and each row gets a copy
-            sentence = groups[:, 0]
-    cache["cross_keys"] = _get(cache, "cross_keys").index_select(1, sentence)
-    cache["cross_values"] = _get(cache, "cross_values").index_select(1, sentence)
+def _own(rows: int, beams: int, like: Tensor) -> Tensor:
+    """Each row's number in its sentence, (B)."""
+    return torch.arange(rows, device=like.device).remainder(beams)
+
+
+def _together(x: Tensor, beams: int) -> Tensor:
+    """(G, B, H, M, D) -> (G, R, H, M * beams, D)."""
+    if beams == 1:
+        return x
+    g, rows, heads, slots, width = x.shape
+    x = x.reshape(g, rows // beams, beams, heads, slots, width).permute(0, 1, 3, 4, 2, 5)
+    return x.reshape(g, rows // beams, heads, slots * beams, width)
+
+
+def _part(cache: Cache, settings: Settings) -> None:
+    """Beams of one sentence go to different ones: each row gets slots of its own."""
+    origin, beams, filled = _get(cache, "origin"), beams_together(cache), _filled(cache, settings)
+    row = torch.arange(origin.size(0), device=origin.device)
+    sentence = torch.div(row, beams, rounding_mode="floor")
+    slot = torch.arange(filled, device=origin.device) * beams + origin[:, :filled]  # (B, M)
+    for name in ["keys", "values"]:
+        buffer = _get(cache, name)
+        # Indexed together, rows and slots come first: (B, M, G, H, D).
+        own = buffer.permute(1, 3, 0, 2, 4)[sentence.unsqueeze(1), slot]
+        own = own.permute(2, 0, 3, 1, 4).contiguous()
+        cache[name] = _enlarged(own, filled, buffer.size(3) // beams)
+    cache["origin"] = None
+
+
+def _stay_together(order: Tensor, beams: int) -> bool:
+    """Whether rows that share a sentence share it afterwards."""
+    if order.size(0) % beams != 0:
+        return False
+    sentence = torch.div(order, beams, rounding_mode="floor").view(-1, beams)
+    return bool((sentence == sentence[:, :1]).all())
+
+
+def _sentences(order: Tensor, beams: int) -> Tensor:
+    return torch.div(order[::beams], beams, rounding_mode="floor")
+
+
+def _is_unchanged(sentence: Tensor, count: int) -> bool:
+    return torch.equal(sentence, torch.arange(count, device=sentence.device))
+
+
+def _select(cache: Cache, sentence: Tensor, filled: int) -> None:
+    count = _get(cache, "keys").size(1)
+    if _is_unchanged(sentence, count):
+        return
+    for name in ["keys", "values"]:
+        buffer = _get(cache, name)
+        moved = buffer[:, :, :, :filled].index_select(1, sentence)
+        if sentence.size(0) > count:
+            cache[name] = _enlarged(moved, filled, buffer.size(3))
+        else:
+            buffer = buffer[:, : sentence.size(0)]
+            buffer[:, :, :, :filled] = moved
+            cache[name] = buffer
+
+
+def _select_cross(cache: Cache, sentence: Tensor) -> None:
+    if _is_unchanged(sentence, _get(cache, "cross_keys").size(1)):
+        return
+    for name in ["cross_keys", "cross_values"]:
+        cache[name] = _get(cache, name).index_select(1, sentence)
     padding = cache["cross_padding"]
     if padding is not None:
         cache["cross_padding"] = padding.index_select(0, sentence)
@@ -120,12 +208,18 @@ def _reorder_cross(cache: Cache, order: Tensor, rows: int) -> None:
 
 def _make_room(cache: Cache, end: int, settings: Settings) -> int:
     """Forget what lies before the span. The buffer doubles until it holds that and a quarter more, and then stays."""
+    beams = beams_together(cache)
     live = end - first_visible(end, settings.span)
     capacity = 2 * end
     if settings.span > 0:
         capacity = min(capacity, settings.span + max(16, settings.span // 4))
     for name in ["keys", "values"]:
-        cache[name] = _enlarged(_get(cache, name)[:, :, :, end - live :], live, capacity)
+        kept = _get(cache, name)[:, :, :, (end - live) * beams :]
+        cache[name] = _enlarged(kept, live * beams, capacity * beams)
+    origin = cache["origin"]
+    if origin is not None:
+        kept = origin[:, end - live :]
+        cache["origin"] = torch.cat([kept, kept.new_zeros([kept.size(0), max(capacity - live, 0)])], dim=1)
     _get(cache, "progress")[1] += end - live
     return live
 

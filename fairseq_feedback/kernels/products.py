@@ -1,5 +1,6 @@
 """Products with a weight that many steps reuse: packed once, where that is faster."""
 
+import warnings
 from typing import Optional
 
 import torch
@@ -12,7 +13,7 @@ class Product:
     def __init__(self, weight: Tensor, bias: Optional[Tensor], rows: int):
         self.dtype = weight.dtype
         self.bias = bias
-        self.packed = _can_pack(weight)
+        self.packed = can_pack(weight)
         if self.packed:
             self.linear = torch.ops.mkldnn._linear_pointwise.default
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
@@ -29,7 +30,24 @@ class Product:
         return y.relu_() if then == "relu" else y
 
 
-def _can_pack(weight: Tensor) -> bool:
+class Int8Product:
+    """x (..., in) -> x Wᵀ + b (..., out), both rounded to 8 bits: the weight for each output, x for each call."""
+
+    def __init__(self, weight: Tensor, bias: Optional[Tensor]):
+        largest = weight.float().abs().amax(dim=1).clamp(min=1e-12)
+        with warnings.catch_warnings():  # torch will drop its quantized tensors one day
+            warnings.simplefilter("ignore", UserWarning)
+            rounded = torch.quantize_per_channel(
+                weight.float(), largest / 127, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
+            )
+            self.weight = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.float())
+        self.reduce_range = not torch.cpu._is_vnni_supported()  # older instructions overflow with 8 bits
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic(x.float(), self.weight, self.reduce_range).type_as(x)
+
+
+def can_pack(weight: Tensor) -> bool:
     """oneDNN's packed weights: on x86 two to four times as fast for few rows as the BLAS that torch.mm calls."""
     ops = torch.ops.mkldnn
     if weight.device.type != "cpu" or not on_x86() or not torch._C._get_mkldnn_enabled():

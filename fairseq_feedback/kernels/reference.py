@@ -65,8 +65,8 @@ def run(
 
 def step(
     x: Tensor,  # (B, C)
-    keys: Tensor,  # (G, B, H, M, D) of the visible memory
-    values: Tensor,  # (G, B, H, M, D)
+    keys: Tensor,  # (G, R, H, M * beams, D) of the visible memory; beams = B / R rows stand together, see cache.py
+    values: Tensor,  # (G, R, H, M * beams, D)
     first: int,  # number of the first visible slot
     layers: List[LayerWeights],
     memory_weights: MemoryWeights,
@@ -77,26 +77,38 @@ def step(
     dropout: List[LayerDropout],  # of this step
     settings: Settings,
     attn_layer: int = -1,
+    origin: Optional[Tensor] = None,  # (B, M) whose memory is a row's own among those that stand together
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Optional[Tensor]]:
     """One step through all layers (1)-(4), (6).
 
     -> output (B, C), memory (B, C), its key and its value (G, B, H, 1, D), cross-attention (B, H, S)
     """
     shared = keys.size(0) == 1
-    seen = keys.size(3)
+    beams = x.size(0) // keys.size(1)
+    seen = keys.size(3) // beams
     slots = first + seen
     t = slots - settings.init_slots
     hidden = hidden_slots(left_pad, t, first, slots)
+    if origin is not None:
+        hidden = hide_others(origin, hidden, beams)
+    elif hidden is not None:
+        hidden = hidden.unsqueeze(1)
     positions, spans = memory_weights.positions, memory_weights.spans
     if positions is not None:
         positions = positions[positions.size(0) - seen :]
+        if beams > 1:
+            positions = positions.repeat_interleave(beams, dim=0)
+    if spans is not None:
+        spans = spans[:, :, spans.size(2) - seen :]
+        if beams > 1:
+            spans = spans.repeat_interleave(beams, dim=2)
     wanted_attn: Optional[Tensor] = None
     states = [x]
     for i, layer in enumerate(layers):
         if layer_kept[i]:
             keep = dropout[i] if len(dropout) > 0 else None
             group = 0 if shared else i
-            span = spans[i, :, spans.size(2) - seen :] if spans is not None else None
+            span = spans[i] if spans is not None else None
             x = attend_memory(
                 x, keys[group], values[group], hidden, positions, span, layer, keep, settings
             )
@@ -114,7 +126,7 @@ def step(
 
 def attend_memory(
     x: Tensor,
-    key: Tensor,  # (B, H, M, D)
+    key: Tensor,  # (R, H, M, D)
     value: Tensor,
     hidden: Optional[Tensor],
     positions: Optional[Tensor],  # (M, D)
@@ -144,11 +156,12 @@ def attend_source(
     cross_query, cross_out, cross_norm = w.cross_query, w.cross_out, w.cross_norm
     assert cross_query is not None and cross_out is not None and cross_norm is not None
     query = linear(norm(x, cross_norm) if s.pre_norm else x, cross_query)
+    padding = cross.padding
     z, attn = attend(
         query,
         cross.keys[index],
         cross.values[index],
-        cross.padding,
+        padding.unsqueeze(1) if padding is not None else None,
         keep.cross_attn if keep is not None else None,
         s.attention_dropout,
     )
@@ -172,7 +185,7 @@ def attend(
     query: Tensor,  # (B, A)
     key: Tensor,  # (R, H, M, D), B a multiple of R: every B / R rows share theirs
     value: Tensor,  # (R, H, M, D)
-    hidden: Optional[Tensor],  # (R, M), True = not to be seen
+    hidden: Optional[Tensor],  # (R, B / R or 1, M), True = not to be seen
     keep: Optional[Tensor],  # (B, H, M) under dropout
     p: float,
     positions: Optional[Tensor] = None,  # (M, D) added to the keys
@@ -188,7 +201,7 @@ def attend(
     if span is not None:
         scores = scores + span[:, None, :].type_as(scores)
     if hidden is not None:
-        scores = scores.masked_fill(hidden[:, None, None, :], float("-inf"))
+        scores = scores.masked_fill(hidden.unsqueeze(1), float("-inf"))
     weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)
     used = weights
     if keep is not None:
@@ -250,6 +263,18 @@ def hidden_slots(left_pad: Optional[Tensor], t: int, first: int, last: int) -> O
     return slot[None, :] < left_pad.clamp(max=t)[:, None]
 
 
+def hide_others(
+    origin: Tensor,  # (B, M)
+    hidden: Optional[Tensor],  # (B, M)
+    beams: int,
+) -> Tensor:
+    """Of the slots of rows that stand together, those that are not a row's own: (R, beams, M * beams)."""
+    others = origin.unsqueeze(2) != torch.arange(beams, device=origin.device)  # (B, M, beams)
+    if hidden is not None:
+        others = others | hidden.unsqueeze(2)
+    return others.view(-1, beams, others.size(1) * beams)
+
+
 def blank_padding(m: Tensor, left_pad: Optional[Tensor], t: int) -> Tensor:
     """Memory of step t, (B, C), zero in rows where that step is padding."""
     if left_pad is None:
@@ -258,6 +283,9 @@ def blank_padding(m: Tensor, left_pad: Optional[Tensor], t: int) -> Tensor:
 
 
 def linear(x: Tensor, w: Affine) -> Tensor:
+    if not torch.jit.is_scripting():
+        if not isinstance(w, Affine):  # packed for decoding
+            return w(x)
     return F.linear(x, w.weight, w.bias)
 
 

@@ -1,7 +1,7 @@
 """The decoder with feedback memory."""
 
 import logging
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -9,7 +9,7 @@ from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
 
-from fairseq_feedback.kernels import bptt, cache, dropout, reference, segments
+from fairseq_feedback.kernels import bptt, cache, dropout, packing, reference, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
     CrossMemory,
@@ -23,6 +23,12 @@ from fairseq_feedback.modules.feedback_decoder_layer import FeedbackDecoderLayer
 from fairseq_feedback.modules.feedback_memory import FeedbackMemory
 
 logger = logging.getLogger(__name__)
+
+
+class PackedDecoder(NamedTuple):
+    layers: List[LayerWeights]
+    memory: MemoryWeights
+    source: Tuple[List[Affine], List[Affine]]  # keys, values
 
 
 class FeedbackDecoder(TransformerDecoderBase):
@@ -54,6 +60,9 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.feedback_kernel = str(cfg.feedback_kernel)
         self.kernels_said = set()
         self.beam_size = 1
+        self.packed = packing.Packed()
+        self.packed_output = packing.Packed()
+        self.int8 = False
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
         return FeedbackDecoderLayer(cfg, no_encoder_attn)
@@ -119,7 +128,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         """Teacher forcing: all steps -> outputs (T, B, C), memory (T, B, C), attention (T, B, H, S)."""
         left_pad = self._left_padding(tokens)
         x = self._embed(tokens, tokens.size(1), left_pad is not None, None)
-        cross = self._project_source(encoder_out, 1)
+        cross = self._project_source(encoder_out, self._source_weights(), tokens.size(0), 1)
         layers = self._layer_weights()
         reach = self.reach()
         start = memory
@@ -177,10 +186,10 @@ class FeedbackDecoder(TransformerDecoderBase):
     ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Decoding: the steps that the cache does not hold yet, usually one."""
         reach = self.reach()
-        memory_weights = self._memory_weights(reach)
         init_slots = self._init_slots(reach)
         settings = self._settings(reach, init_slots)
         state = self.get_incremental_state(incremental_state, "memory")
+        layers, memory_weights, source_weights = self._decoding_weights(state is None, reach)
         if state is None:
             start = self._initial_memory(tokens.size(0), reach, self.memory.layer_weights)
             keys, values = reference.project_memory(start, memory_weights, settings)
@@ -188,7 +197,8 @@ class FeedbackDecoder(TransformerDecoderBase):
                 keys,
                 values,
                 self._left_padding(tokens),
-                self._project_source(encoder_out, self.beam_size),
+                self._project_source(encoder_out, source_weights, tokens.size(0), self.beam_size),
+                self.beam_size,
             )
             self.set_incremental_state(incremental_state, "memory", state)
         if state["left_pad"] is not None:  # earlier calls may have seen only a part of the padding
@@ -203,29 +213,31 @@ class FeedbackDecoder(TransformerDecoderBase):
                 "pass all tokens so far, the new ones last".format(done, tokens.size(1))
             )
         x = self._embed(tokens, new, left_pad is not None, incremental_state)
-        layers = self._layer_weights()
         mix = reference.mix_weights(memory_weights, x)
-        choices = self._draw_dropout(x, init_slots + done + new, cross, settings)
+        beams = cache.beams_together(state)
+        slots = (init_slots + done + new) * beams
+        choices = self._draw_dropout(x, slots, cross, settings)
         kept = [True for _ in range(self.num_layers)]
         outputs: List[Tensor] = []
         memories: List[Tensor] = []
         attns: List[Tensor] = []
         for t in range(new):
-            keys, values, first, last = cache.visible(state, settings)
+            seen = cache.visible(state, settings)
             y, m, k, v, attn = reference.step(
                 x[t],
-                keys,
-                values,
-                first,
+                seen.keys,
+                seen.values,
+                seen.first,
                 layers,
                 memory_weights,
                 mix,
                 cross,
                 left_pad,
                 kept,
-                [dropout.at_step(d, t, first, last) for d in choices],
+                [dropout.at_step(d, t, seen.first * beams, seen.last * beams) for d in choices],
                 settings,
                 attn_layer,
+                seen.origin,
             )
             cache.append(state, k, v, settings)
             outputs.append(y)
@@ -265,12 +277,8 @@ class FeedbackDecoder(TransformerDecoderBase):
             return None
         return padding.long().cumprod(dim=1).sum(dim=1)
 
-    def _project_source(
-        self, encoder_out: Optional[Dict[str, List[Tensor]]], beams: int
-    ) -> Optional[CrossMemory]:
-        """The encoder's keys and values for all layers; one copy for the beams of a sentence."""
-        if encoder_out is None or len(encoder_out["encoder_out"]) == 0:
-            return None
+    def _source_weights(self) -> Tuple[List[Affine], List[Affine]]:
+        """Of the projections of the encoder's output; empty lists in a decoder without cross-attention."""
         keys: List[Affine] = []
         values: List[Affine] = []
         for layer in self.layers:
@@ -279,7 +287,21 @@ class FeedbackDecoder(TransformerDecoderBase):
                 values.append(
                     Affine(layer.encoder_attn.v_proj.weight, layer.encoder_attn.v_proj.bias)
                 )
-        if len(keys) == 0:
+        return keys, values
+
+    def _project_source(
+        self,
+        encoder_out: Optional[Dict[str, List[Tensor]]],
+        weights: Tuple[List[Affine], List[Affine]],
+        rows: int,
+        beams: int,
+    ) -> Optional[CrossMemory]:
+        """The encoder's keys and values for all layers; one copy for the beams of a sentence.
+
+        `encoder_out` has as many rows as there are tokens' rows, or one for each sentence.
+        """
+        keys, values = weights
+        if encoder_out is None or len(encoder_out["encoder_out"]) == 0 or len(keys) == 0:
             return None
         source = encoder_out["encoder_out"][0]  # S x B x C
         padding: Optional[Tensor] = None
@@ -287,7 +309,7 @@ class FeedbackDecoder(TransformerDecoderBase):
             mask = encoder_out["encoder_padding_mask"][0]
             if bool(mask.any()):
                 padding = mask
-        if beams > 1 and source.size(1) % beams == 0:
+        if source.size(1) == rows and beams > 1 and rows % beams == 0:
             # `beams` is what a generator announced, perhaps another one than the caller: trust it only if true.
             grouped = source.view(source.size(0), -1, beams, source.size(2))
             same = bool((grouped == grouped[:, :, :1]).all())
@@ -299,6 +321,48 @@ class FeedbackDecoder(TransformerDecoderBase):
                 if padding is not None:
                     padding = padding[::beams]
         return reference.project_source(source, padding, keys, values, self.heads)
+
+    def _decoding_weights(
+        self, begins: bool, reach: int
+    ) -> Tuple[List[LayerWeights], MemoryWeights, Tuple[List[Affine], List[Affine]]]:
+        """They are packed when decoding begins, if they have changed since the last time."""
+        if not torch.jit.is_scripting():
+            if begins:
+                self._refresh_packed(reach)
+            packed = self.packed.value
+            if packed is not None:
+                return packed.layers, packed.memory, packed.source
+        return self._layer_weights(), self._memory_weights(reach), self._source_weights()
+
+    @torch.jit.unused
+    def _refresh_packed(self, reach: int):
+        if self.training or torch.is_grad_enabled():
+            self.packed.clear()
+        else:
+            self.packed.refresh(self.parameters(), self._pack, self.int8, reach)
+
+    def _pack(self, int8, reach):
+        return PackedDecoder(
+            [packing.pack_layer(w, int8) for w in self._layer_weights()],
+            packing.pack_memory(self._memory_weights(reach), int8),
+            tuple(packing.pack_all(weights, int8) for weights in self._source_weights()),
+        )
+
+    def output_layer(self, features):
+        if self.adaptive_softmax is not None:
+            return features
+        if not torch.jit.is_scripting():
+            if not (self.training or torch.is_grad_enabled()):
+                return self._packed_output(features)
+        return self.output_projection(features)
+
+    @torch.jit.unused
+    def _packed_output(self, features: Tensor) -> Tensor:
+        weights = Affine(self.output_projection.weight, self.output_projection.bias)
+        packed = self.packed_output.refresh(
+            weights[:1], lambda int8: packing.pack(weights, int8), self.int8
+        )
+        return reference.linear(features, packed)
 
     def _layer_weights(self) -> List[LayerWeights]:
         weights: List[LayerWeights] = []
@@ -395,6 +459,12 @@ class FeedbackDecoder(TransformerDecoderBase):
         new_order: Tensor,
     ):
         self.reorder_incremental_state(incremental_state, new_order)
+
+    def train(self, mode: bool = True):
+        if mode:
+            self.packed.clear()
+            self.packed_output.clear()
+        return super().train(mode)
 
     def set_beam_size(self, beam_size: int):
         """How many rows of a batch belong to one sentence: they share the encoder's keys and values."""

@@ -14,6 +14,7 @@ from fairseq_feedback.models.feedback_config import (
     to_transformer_config,
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+from fairseq_feedback.models.packed_encoder import PackedEncoder
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 # Numbers of Fan et al. (2020), Table 7, and section 4.2 for the 12 + 2 layers. What a table leaves out is as in
@@ -105,6 +106,10 @@ class FeedbackTransformerModel(TransformerModelBase):
             head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
         )
         return super().build_model(to_transformer_config(config, memory), task)
+
+    @classmethod
+    def build_encoder(cls, cfg, src_dict, embed_tokens):
+        return PackedEncoder(cfg, src_dict, embed_tokens)
 
     @classmethod
     def build_decoder(cls, cfg, tgt_dict, embed_tokens):

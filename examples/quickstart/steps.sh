@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# From nothing to models on the quickstart's corpus, in steps. Source it after examples/common.sh; OUT and UPDATES are
+# those of the run.
+
+QUICKSTART=examples/quickstart
+
+corpus() {
+    printf '$ python %s/corpus.py --out %s/text\n' "$QUICKSTART" "$OUT"
+    "$FEEDBACK_PYTHON" "$QUICKSTART/corpus.py" --out "$OUT/text"
+}
+
+bpe() {
+    local split side
+    mkdir -p -- "$OUT/bpe"
+    logged "$OUT/bpe.log" nothing subword-nmt learn-joint-bpe-and-vocab \
+        --input "$OUT/text/train.en" "$OUT/text/train.de" --symbols 3000 \
+        --output "$OUT/codes" --write-vocabulary "$OUT/bpe/vocab.en" "$OUT/bpe/vocab.de"
+    for split in train valid test; do
+        for side in en de; do
+            subword-nmt apply-bpe --codes "$OUT/codes" \
+                --input "$OUT/text/$split.$side" --output "$OUT/bpe/$split.$side" 2>>"$OUT/bpe.log"
+        done
+    done
+}
+
+binarize() {
+    rm -rf -- "$OUT/data"
+    logged "$OUT/preprocess.log" nothing fairseq-preprocess --source-lang en --target-lang de \
+        --trainpref "$OUT/bpe/train" --validpref "$OUT/bpe/valid" --testpref "$OUT/bpe/test" \
+        --destdir "$OUT/data" --joined-dictionary --workers 2
+}
+
+train() { # NAME ARCH DECODER-LAYERS
+    logged "$OUT/train-$1.log" "progress $1" fairseq-train "$OUT/data" \
+        --user-dir fairseq_feedback --arch "$2" \
+        --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \
+        --decoder-layers "$3" --decoder-embed-dim 128 --decoder-ffn-embed-dim 256 --decoder-attention-heads 4 \
+        --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0 \
+        --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
+        --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --seed 1 \
+        --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates 150 --total-num-update "$UPDATES" \
+        --max-tokens 2500 --max-update "$UPDATES" \
+        --save-dir "$OUT/$1" --no-epoch-checkpoints --keep-interval-updates 1 \
+        --save-interval-updates 500 --validate-interval-updates 500 --validate-interval 1000 \
+        --log-format simple --log-interval 100
+}
+
+translate() { # NAME
+    local -x OMP_NUM_THREADS
+    OMP_NUM_THREADS=$(getconf _NPROCESSORS_ONLN)
+    logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
+        --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --batch-size 50 \
+        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe
+}

@@ -1,0 +1,199 @@
+"""fairseq's generator, without the work that a feedback decoder does not need."""
+
+import math
+from typing import List, NamedTuple, Optional
+
+import torch
+from fairseq import search
+from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
+from torch import Tensor
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.generation.top import top
+from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+
+
+def has_feedback(model) -> bool:
+    return isinstance(getattr(model, "decoder", None), FeedbackDecoder)
+
+
+class FeedbackEnsemble(EnsembleModel):
+    """Leaves the encoder's output to feedback decoders as it is: they read it once, with a row for each sentence.
+
+    The host repeats it for every beam, and reorders that at every step.
+    """
+
+    def set_decoder_beam_size(self, beam_size):
+        for model in self.models:
+            if hasattr(model, "set_beam_size"):
+                model.set_beam_size(beam_size)
+
+    def reorder_encoder_out(self, encoder_outs, new_order):
+        if not self.has_encoder():
+            return []
+        return [
+            out if has_feedback(model) else model.encoder.reorder_encoder_out(out, new_order)
+            for model, out in zip(self.models, encoder_outs)
+        ]
+
+
+class Beams(NamedTuple):
+    """The open hypotheses of R sentences; B = R * beam rows."""
+
+    tokens: Tensor  # (B, longest + 2), the first is the one that begins every sentence
+    scores: Tensor  # (B, longest + 1) the sums up to each step
+    attn: Optional[Tensor]  # (B, S, longest + 2)
+    ended: Tensor  # (R, beam) True: this row's hypothesis has ended, what it goes on with counts no more
+
+
+class Candidates(NamedTuple):
+    """The best next steps of each sentence, twice as many as beams, the best first: (R, 2 * beam)."""
+
+    scores: Tensor
+    tokens: Tensor
+    rows: Tensor  # whose hypothesis it would continue
+
+
+class FeedbackGenerator(SequenceGenerator):
+    """The hypotheses and scores of the host's beam search. Between equal scores it may choose another one.
+
+    What is not plain beam search runs through the host's own loop.
+    """
+
+    def __init__(self, models, *args, **kwargs):
+        super().__init__(FeedbackEnsemble(models), *args, **kwargs)
+        self.model.set_decoder_beam_size(self.beam_size)
+
+    def _generate(self, sample, prefix_tokens=None, constraints=None, bos_token=None):
+        net_input = sample["net_input"]
+        plain = type(self.search) is search.BeamSearch and constraints is None and self.lm_model is None
+        if not plain or "src_tokens" not in net_input or self.vocab_size <= 2 * self.beam_size:
+            return super()._generate(sample, prefix_tokens, constraints, bos_token)
+
+        source = net_input["src_tokens"]
+        lengths = net_input.get("src_lengths")
+        if lengths is None:
+            lengths = (source.ne(self.eos) & source.ne(self.pad)).long().sum(dim=1)
+        longest = self._longest(source.size(1))
+        encoder_outs = self.model.forward_encoder(net_input)
+        every_beam = torch.arange(len(source), device=source.device).repeat_interleave(self.beam_size)
+        encoder_outs = self.model.reorder_encoder_out(encoder_outs, every_beam)
+        states = [{} for _ in self.model.models]
+        beams = self._begin(source, longest, bos_token)
+        finalized: List[list] = [[] for _ in source]
+        finished = [False for _ in source]
+
+        for step in range(longest + 1):
+            lprobs, attn = self.model.forward_decoder(
+                beams.tokens[:, : step + 1], encoder_outs, states, self.temperature
+            )
+            beams = _with_attention(beams, attn, step)
+            lprobs, beams = self._restrict(lprobs, beams, step, longest, prefix_tokens)
+            candidates = self._candidates(lprobs, beams, step)
+
+            # A hypothesis may end only where it is among the best `beam` candidates.
+            ends = candidates.tokens.eq(self.eos) & candidates.scores.ne(-math.inf)
+            ends[:, : self.beam_size] &= ~beams.ended
+            ending = ends[:, : self.beam_size]
+            rows = candidates.rows[:, : self.beam_size][ending]
+            done: List[int] = []  # sentences that have all their hypotheses
+            if len(rows) > 0:
+                scores = candidates.scores[:, : self.beam_size][ending]
+                done = self.finalize_hypos(
+                    step, rows, scores, beams.tokens, beams.scores, finalized, finished, self.beam_size, beams.attn,
+                    lengths, longest,
+                )  # fmt: skip
+            if len(done) == len(lengths):
+                break
+            if step == longest:
+                raise FeedbackError(
+                    "no hypothesis has a finite score: the model's output is not a number. Were its weights damaged, "
+                    "or too large for half precision?"
+                )
+
+            # The best of the others go on. If there are too few of them, rows that have ended fill their places.
+            ends[:, : self.beam_size] |= beams.ended
+            rank = torch.arange(ends.size(1), device=ends.device) + ends * ends.size(1)
+            rank, chosen = rank.topk(self.beam_size, dim=1, largest=False)
+            if done:
+                kept = torch.ones(len(lengths), dtype=torch.bool, device=rank.device)
+                kept[done] = False
+                rank, chosen, lengths = rank[kept], chosen[kept], lengths[kept]
+                candidates = Candidates(*[x[kept] for x in candidates])
+                prefix_tokens = prefix_tokens[kept] if prefix_tokens is not None else None
+            candidates = Candidates(*[x.gather(1, chosen) for x in candidates])
+            order = candidates.rows.flatten()
+            beams = Beams(
+                beams.tokens.index_select(0, order),
+                beams.scores.index_select(0, order),
+                beams.attn.index_select(0, order) if beams.attn is not None else None,
+                ended=rank >= ends.size(1),
+            )
+            beams.tokens[:, step + 1] = candidates.tokens.flatten()
+            beams.scores[:, step] = candidates.scores.flatten()
+            self.model.reorder_incremental_state(states, order)
+            encoder_outs = self.model.reorder_encoder_out(encoder_outs, order)
+
+        return [sorted(found, key=lambda h: float(h["score"]), reverse=True) for found in finalized]
+
+    def _longest(self, source_length: int) -> int:
+        longest = min(int(self.max_len_a * source_length + self.max_len_b), self.max_len - 1)
+        if self.min_len > longest:
+            raise FeedbackError(
+                f"--min-len {self.min_len} is more than the longest output allowed here, {longest}: give less, or more "
+                "--max-len-a or --max-len-b"
+            )
+        return longest
+
+    def _begin(self, source: Tensor, longest: int, bos_token: Optional[int]) -> Beams:
+        rows = len(source) * self.beam_size
+        tokens = source.new_full((rows, longest + 2), self.pad, dtype=torch.long)
+        tokens[:, 0] = self.eos if bos_token is None else bos_token
+        scores = torch.zeros(rows, longest + 1, device=source.device)
+        ended = torch.zeros(len(source), self.beam_size, dtype=torch.bool, device=source.device)
+        return Beams(tokens, scores, None, ended)
+
+    def _restrict(self, lprobs, beams, step, longest, prefix_tokens):
+        """What the options forbid, get no probability."""
+        beams = beams._replace(scores=beams.scores.type_as(lprobs))
+        lprobs[:, self.pad] = -math.inf
+        lprobs[:, self.unk] -= self.unk_penalty
+        if step >= longest:
+            lprobs[:, : self.eos] = -math.inf
+            lprobs[:, self.eos + 1 :] = -math.inf
+        if prefix_tokens is not None and step < min(prefix_tokens.size(1), longest):
+            lprobs, tokens, scores = self._prefix_tokens(
+                step, lprobs, beams.scores, beams.tokens, prefix_tokens, self.beam_size
+            )
+            beams = beams._replace(tokens=tokens, scores=scores)
+        else:
+            if step < self.min_len:
+                lprobs[:, self.eos] = -math.inf
+            if self.token_indices_to_suppress is not None:
+                lprobs[:, self.token_indices_to_suppress] = -math.inf
+        if self.repeat_ngram_blocker is not None:
+            lprobs = self.repeat_ngram_blocker(beams.tokens, lprobs, len(beams.ended), self.beam_size, step)
+        return lprobs, beams
+
+    def _candidates(self, lprobs: Tensor, beams: Beams, step: int) -> Candidates:
+        if step == 0:  # the beams of a sentence are all equal
+            lprobs = lprobs[:: self.beam_size]
+        scores, tokens = top(lprobs, 2 * self.beam_size)
+        scores.masked_fill_(scores.isnan(), -math.inf)
+        if step > 0:
+            scores = scores + beams.scores[:, step - 1 : step]
+        sentences, width = len(beams.ended), scores.size(1)
+        scores, place = scores.view(sentences, -1).topk(2 * self.beam_size, dim=1)
+        rows = self.beam_size * torch.arange(sentences, device=place.device).unsqueeze(1)
+        rows = rows + torch.div(place, width, rounding_mode="floor")
+        return Candidates(scores, tokens.view(sentences, -1).gather(1, place), rows)
+
+
+def _with_attention(beams: Beams, attn: Optional[Tensor], step: int) -> Beams:
+    if attn is None:
+        return beams
+    if beams.attn is None:
+        rows, longest = beams.tokens.shape
+        beams = beams._replace(attn=beams.scores.new_empty(rows, attn.size(1), longest))
+    beams.attn[:, :, step + 1] = attn
+    return beams

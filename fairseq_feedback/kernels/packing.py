@@ -1,0 +1,69 @@
+"""Weights as decoding wants them: packed for few rows, or rounded to 8 bits."""
+
+from typing import Callable, Iterable, List, Optional
+
+import torch
+from torch import Tensor
+
+from .products import Int8Product, Product, can_pack
+from .weights import Affine, LayerWeights, MemoryWeights
+
+ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no difference
+
+
+class Packed:
+    """What was made of weights, kept until one of them changes."""
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self):
+        self.state, self.value = None, None
+
+    def refresh(self, weights: Iterable[Tensor], make: Callable, *options):
+        state = [(w.data_ptr(), w.dtype, 0 if w.is_inference() else w._version) for w in weights]
+        state.append(options)
+        if state != self.state:
+            self.value = make(*options)
+            self.state = state
+        return self.value
+
+    def __reduce__(self):  # a copy of the module packs its own weights
+        return Packed, ()
+
+
+def pack(w: Affine, int8: bool = False):
+    """Something that reference.linear takes for an Affine."""
+    if int8:
+        return Int8Product(w.weight, w.bias)
+    if can_pack(w.weight):
+        return Product(w.weight, w.bias, ROWS)
+    return w
+
+
+def pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
+    return w._replace(
+        query=pack(w.query, int8),
+        attn_out=pack(w.attn_out, int8),
+        cross_query=_pack_if_any(w.cross_query, int8),
+        cross_out=_pack_if_any(w.cross_out, int8),
+        fc1=pack(w.fc1, int8),
+        fc2=pack(w.fc2, int8),
+    )
+
+
+def pack_memory(w: MemoryWeights, int8: bool) -> MemoryWeights:
+    return w._replace(keys=pack_all(w.keys, int8), values=pack_all(w.values, int8))
+
+
+def pack_all(weights: List[Affine], int8: bool) -> List[Affine]:
+    return [pack(w, int8) for w in weights]
+
+
+def _pack_if_any(w: Optional[Affine], int8: bool):
+    return None if w is None else pack(w, int8)
+
+
+def joined(weights: List[Affine]) -> Affine:
+    """One product for several of the same input."""
+    return Affine(torch.cat([w.weight for w in weights]), torch.cat([w.bias for w in weights]))
