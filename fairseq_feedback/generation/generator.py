@@ -76,17 +76,15 @@ class FeedbackGenerator(SequenceGenerator):
             lengths = (source.ne(self.eos) & source.ne(self.pad)).long().sum(dim=1)
         longest = self._longest(source.size(1))
         encoder_outs = self.model.forward_encoder(net_input)
-        every_beam = torch.arange(len(source), device=source.device).repeat_interleave(self.beam_size)
-        encoder_outs = self.model.reorder_encoder_out(encoder_outs, every_beam)
+        each_beam = torch.arange(len(source), device=source.device).repeat_interleave(self.beam_size)
+        encoder_outs = self.model.reorder_encoder_out(encoder_outs, each_beam)
         states = [{} for _ in self.model.models]
         beams = self._begin(source, longest, bos_token)
         finalized: List[list] = [[] for _ in source]
         finished = [False for _ in source]
 
         for step in range(longest + 1):
-            lprobs, attn = self.model.forward_decoder(
-                beams.tokens[:, : step + 1], encoder_outs, states, self.temperature
-            )
+            lprobs, attn = self._decode(beams.tokens[:, : step + 1], encoder_outs, states, each_beam)
             beams = _with_attention(beams, attn, step)
             lprobs, beams = self._restrict(lprobs, beams, step, longest, prefix_tokens)
             candidates = self._candidates(lprobs, beams, step)
@@ -135,6 +133,16 @@ class FeedbackGenerator(SequenceGenerator):
             encoder_outs = self.model.reorder_encoder_out(encoder_outs, order)
 
         return [sorted(found, key=lambda h: float(h["score"]), reverse=True) for found in finalized]
+
+    def _decode(self, tokens, encoder_outs, states, each_beam):
+        """Log-probabilities (B, V) of the next token, and attention."""
+        alike = tokens.size(1) == 1 and all(has_feedback(model) for model in self.model.models)
+        if not alike:
+            return self.model.forward_decoder(tokens, encoder_outs, states, self.temperature)
+        # Before the first step the beams of a sentence are all equal: one stands for them.
+        lprobs, attn = self.model.forward_decoder(tokens[:: self.beam_size], encoder_outs, states, self.temperature)
+        self.model.reorder_incremental_state(states, each_beam)
+        return lprobs[each_beam], attn[each_beam] if attn is not None else None
 
     def _longest(self, source_length: int) -> int:
         longest = min(int(self.max_len_a * source_length + self.max_len_b), self.max_len - 1)

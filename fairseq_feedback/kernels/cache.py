@@ -112,6 +112,12 @@ def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
     rows = beams * _get(cache, "keys").size(1)
     if torch.equal(order, torch.arange(rows, device=order.device)):
         return
+    if beams == 1 and order.size(0) > rows and order.size(0) % rows == 0:
+        each = order.size(0) // rows
+        row = torch.arange(order.size(0), device=order.device)
+        if torch.equal(order, torch.div(row, each, rounding_mode="floor")):
+            _spread(cache, each, settings)
+            return
     if beams > 1 and not _stay_together(order, beams):
         _part(cache, settings)
         beams = 1
@@ -148,6 +154,24 @@ def _together(x: Tensor, beams: int) -> Tensor:
     g, rows, heads, slots, width = x.shape
     x = x.reshape(g, rows // beams, beams, heads, slots, width).permute(0, 1, 3, 4, 2, 5)
     return x.reshape(g, rows // beams, heads, slots * beams, width)
+
+
+def _spread(cache: Cache, beams: int, settings: Settings) -> None:
+    """Each row becomes several that stand together; what is common to them stays the first one's."""
+    filled = _filled(cache, settings)
+    rows = _get(cache, "keys").size(1)
+    for name in ["keys", "values"]:
+        buffer = _get(cache, name)
+        shape: List[int] = list(buffer.shape)
+        capacity = shape[3]
+        shape[3] = capacity * beams
+        spread = buffer.new_zeros(shape)
+        spread[:, :, :, : filled * beams : beams] = buffer[:, :, :, :filled]
+        cache[name] = spread
+        cache["origin"] = torch.zeros([rows * beams, capacity], dtype=torch.long, device=buffer.device)
+    left_pad = cache["left_pad"]
+    if left_pad is not None:
+        cache["left_pad"] = left_pad.repeat_interleave(beams)
 
 
 def _part(cache: Cache, settings: Settings) -> None:
