@@ -1,10 +1,15 @@
 """What fairseq's commands do differently for feedback models."""
 
+import ast
 from functools import wraps
 
+from fairseq import options
 from fairseq.tasks import FairseqTask
 
+from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.generator import FeedbackGenerator, has_feedback
+
+INT8 = "decode_int8"
 
 
 def search_with_our_generator() -> None:
@@ -13,6 +18,8 @@ def search_with_our_generator() -> None:
 
     @wraps(build)
     def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
+        if int8_was_asked_for() and not all(has_feedback(model) for model in models):
+            raise FeedbackError("--decode-int8 is for feedback models, and this checkpoint is another's: leave it out")
         ours = seq_gen_cls is None and not getattr(args, "print_alignment", None)
         if ours and any(has_feedback(model) for model in models):
             seq_gen_cls = FeedbackGenerator
@@ -21,4 +28,35 @@ def search_with_our_generator() -> None:
     FairseqTask.build_generator = build_generator
 
 
+def offer_int8() -> None:
+    """--decode-int8 of fairseq-generate and fairseq-interactive is short for --model-overrides."""
+    add, parse = options.add_generation_args, options.parse_args_and_arch
+
+    @wraps(add)
+    def add_generation_args(parser, *args, **kwargs):
+        group = add(parser, *args, **kwargs)
+        group.add_argument(
+            "--decode-int8", action="store_true", help="round weights and states to 8 bits (feedback models, on a CPU)"
+        )
+        return group
+
+    @wraps(parse)
+    def parse_args_and_arch(*args, **kwargs):
+        parsed = parse(*args, **kwargs)
+        known = parsed[0] if isinstance(parsed, tuple) else parsed
+        if hasattr(known, "model_overrides") and getattr(known, INT8, False):
+            known.model_overrides = str({**ast.literal_eval(known.model_overrides), INT8: True})
+            _asked_for.add(INT8)
+        return parsed
+
+    options.add_generation_args = add_generation_args
+    options.parse_args_and_arch = parse_args_and_arch
+
+
+def int8_was_asked_for() -> bool:
+    return INT8 in _asked_for
+
+
+_asked_for = set()
 search_with_our_generator()
+offer_int8()

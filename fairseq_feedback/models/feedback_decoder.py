@@ -5,10 +5,12 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
 
+from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import bptt, cache, dropout, packing, reference, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
@@ -60,9 +62,10 @@ class FeedbackDecoder(TransformerDecoderBase):
         self.feedback_kernel = str(cfg.feedback_kernel)
         self.kernels_said = set()
         self.beam_size = 1
+        self.output_bias: Optional[nn.Parameter] = None
         self.packed = packing.Packed()
         self.packed_output = packing.Packed()
-        self.int8 = False
+        self.int8 = False  # for decoding, see packing.py
 
     def build_decoder_layer(self, cfg, no_encoder_attn=False):
         return FeedbackDecoderLayer(cfg, no_encoder_attn)
@@ -336,6 +339,8 @@ class FeedbackDecoder(TransformerDecoderBase):
 
     @torch.jit.unused
     def _refresh_packed(self, reach: int):
+        if self.int8 and self.memory.layer_weights.device.type != "cpu":
+            raise FeedbackError("--decode-int8 is for CPUs: give --cpu, or use --fp16 instead")
         if self.training or torch.is_grad_enabled():
             self.packed.clear()
         else:
@@ -349,19 +354,19 @@ class FeedbackDecoder(TransformerDecoderBase):
         )
 
     def output_layer(self, features):
+        """Scores of the vocabulary; with adaptive softmax, as with the host's, that is left to the loss."""
         if self.adaptive_softmax is not None:
             return features
         if not torch.jit.is_scripting():
             if not (self.training or torch.is_grad_enabled()):
                 return self._packed_output(features)
-        return self.output_projection(features)
+        return F.linear(features, self.output_projection.weight, self.output_bias)
 
     @torch.jit.unused
     def _packed_output(self, features: Tensor) -> Tensor:
-        weights = Affine(self.output_projection.weight, self.output_projection.bias)
-        packed = self.packed_output.refresh(
-            weights[:1], lambda int8: packing.pack(weights, int8), self.int8
-        )
+        w = Affine(self.output_projection.weight, self.output_bias)
+        tensors = [tensor for tensor in w if tensor is not None]
+        packed = self.packed_output.refresh(tensors, lambda int8: packing.pack(w, int8), self.int8)
         return reference.linear(features, packed)
 
     def _layer_weights(self) -> List[LayerWeights]:

@@ -14,6 +14,7 @@ from fairseq_feedback.models.feedback_config import (
     to_transformer_config,
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+from fairseq_feedback.models.inference import use_bfloat16_if_asked
 from fairseq_feedback.models.packed_encoder import PackedEncoder
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
@@ -105,7 +106,9 @@ class FeedbackTransformerModel(TransformerModelBase):
             shared_kv=not config.unshared_memory_kv,
             head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
         )
-        return super().build_model(to_transformer_config(config, memory), task)
+        model = super().build_model(to_transformer_config(config, memory), task)
+        model.encoder.int8 = model.decoder.int8 = config.decode_int8
+        return model
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens):
@@ -119,6 +122,10 @@ class FeedbackTransformerModel(TransformerModelBase):
 
     def set_beam_size(self, beam_size):
         self.decoder.set_beam_size(beam_size)
+
+    def prepare_for_inference_(self, cfg):
+        super().prepare_for_inference_(cfg)
+        use_bfloat16_if_asked(self, cfg)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         for side in ("encoder", "decoder"):

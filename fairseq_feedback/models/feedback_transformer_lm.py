@@ -23,6 +23,7 @@ from fairseq_feedback.models.feedback_config import (
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_lm_config import FeedbackLanguageModelConfig, check
+from fairseq_feedback.models.inference import use_bfloat16_if_asked
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,6 @@ class FeedbackLMDecoder(FeedbackDecoder):
         name = type(self).__name__
         self.dropout_module = FairseqDropout(cfg.embedding_dropout, module_name=name)
         self.output_dropout = FairseqDropout(cfg.output_dropout, module_name=name)
-        self.output_bias: Optional[nn.Parameter] = None
         if cfg.output_bias:
             self.output_bias = nn.Parameter(torch.zeros(len(dictionary)))
 
@@ -179,15 +179,6 @@ class FeedbackLMDecoder(FeedbackDecoder):
         if not features_only:
             x = self.output_layer(x)
         return x, extra
-
-    def output_layer(self, features):
-        """Scores of the vocabulary; with adaptive softmax, as with the host's, that is left to the loss."""
-        if self.adaptive_softmax is not None:
-            return features
-        scores = self.output_projection(features)
-        if self.output_bias is not None:
-            scores = scores + self.output_bias
-        return scores
 
     def max_positions(self):
         """Any length: positions are relative, and a step sees --memory-span others."""
@@ -227,7 +218,9 @@ class FeedbackLanguageModel(FairseqLanguageModel):
         host.no_token_positional_embeddings = True
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
-        return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))
+        model = cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))
+        model.decoder.int8 = config.decode_int8
+        return model
 
     def forward(self, src_tokens, src_lengths=None, carried: Optional[CarriedMemory] = None, **kwargs):
         """
@@ -245,6 +238,10 @@ class FeedbackLanguageModel(FairseqLanguageModel):
         """Memory vectors that the next block may want: what a step sees, and some more, as learned spans may grow."""
         span = self.decoder.memory.adaptive_span
         return self.decoder.reach() if span is None else min(span.longest, span.reach() + span.trim)
+
+    def prepare_for_inference_(self, cfg):
+        super().prepare_for_inference_(cfg)
+        use_bfloat16_if_asked(self, cfg)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         ours, theirs = _vocabulary(self.state_dict()), _vocabulary(state_dict)

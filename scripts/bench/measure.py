@@ -43,10 +43,15 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
+def in_process(function, *args):
+    """What the function returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=_processes) as process:
+        return process.submit(function, *args).result()
+
+
 def peak_memory(case, system, options):
     """Bytes above what the process held before its first run. `options`: device, threads, authors' repository."""
-    with ProcessPoolExecutor(1, mp_context=_processes) as process:
-        return process.submit(_peak_memory, case, system, *options).result()
+    return in_process(_peak_memory, case, system, *options)
 
 
 def _peak_memory(case, system, device, threads, authors_repository):

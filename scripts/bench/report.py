@@ -14,10 +14,10 @@ from cases import TRANSFORMER
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def about(device, threads, repeats):
+def about(script, device, threads, repeats):
     """What a reader has to know to run it again."""
     return dict(
-        command=shlex.join(["python", "scripts/bench/train.py", *sys.argv[1:]]),
+        command=shlex.join(["python", script, *sys.argv[1:]]),
         commit=commit(),
         device=torch.cuda.get_device_name() if device == "cuda" else "CPU",
         cpu=cpu(),
@@ -98,13 +98,17 @@ def markdown(result):
     lines += [f"[{n}] {system}: {note}.  " for (system, note), n in notes.items()]
     if notes:
         lines.append("")
-    a = result["about"]
+    lines.append(origin(result["about"]))
+    return "\n".join(lines) + "\n"
+
+
+def origin(a):
+    """The line under a table: how and where it was made. `a`: of about()."""
     where = a["cpu"] if a["device"] == "CPU" else "{} with {}".format(a["device"], a["cpu"])
-    lines.append(
+    return (
         f"`{a['command']}` at commit {a['commit']}; {where}, {a['cores']} cores, {a['threads']} threads, "
         f"torch {a['torch']}, Python {a['python']}; median of {a['repeats']} repeats."
     )
-    return "\n".join(lines) + "\n"
 
 
 def cell(r, notes):

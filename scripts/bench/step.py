@@ -86,15 +86,12 @@ def dictionary(size):
 def make_batches(case, words):
     """Of the batches that fairseq makes of a corpus, some from the shortest to the longest, evenly spaced.
 
-    Target sentences have log-normal lengths, median 20 and mean 25 tokens; a source is as long as its target times a
-    log-normal factor around 1: about IWSLT14 German-English in a joint BPE. Which words they are makes no difference
-    to the work of a step: they are uniformly random.
+    Which words they are makes no difference to the work of a step: they are uniformly random.
     """
     rng = np.random.default_rng(1)
     corpus = 4 * case.max_tokens  # sentences: about a hundred batches
     longest = min(175, case.max_tokens // 2)
-    target_sizes = np.clip(20 * np.exp(rng.normal(0, 0.65, corpus)), 2, longest).astype(int)
-    source_sizes = np.clip(target_sizes * np.exp(rng.normal(0, 0.2, corpus)), 2, longest).astype(int)
+    target_sizes, source_sizes = sentence_lengths(rng, corpus, longest)
 
     def sentences(sizes):
         made = [torch.from_numpy(rng.integers(words.nspecial, len(words), n)) for n in sizes]
@@ -108,3 +105,14 @@ def make_batches(case, words):
     groups = data.batch_by_size(data.ordered_indices(), max_tokens=case.max_tokens, required_batch_size_multiple=8)
     spaced = [groups[int((i + 0.5) / case.batches * len(groups))] for i in range(case.batches)]
     return [data.collater([data[i] for i in group]) for group in spaced]
+
+
+def sentence_lengths(rng, count, longest):
+    """Of targets and of sources: about IWSLT14 German-English in a joint BPE.
+
+    Targets are log-normal, median 20 and mean 25 tokens; a source is as long as its target times a log-normal factor
+    around 1.
+    """
+    targets = np.clip(20 * np.exp(rng.normal(0, 0.65, count)), 2, longest).astype(int)
+    sources = np.clip(targets * np.exp(rng.normal(0, 0.2, count)), 2, longest).astype(int)
+    return targets, sources

@@ -1,0 +1,79 @@
+"""The same translations by the command fairseq-generate, and its own clock."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from argparse import Namespace
+
+import decode_report
+import decode_systems
+import torch
+from decode_cases import BF16, FEEDBACK, INT8, TRANSFORMER
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from omegaconf import OmegaConf
+
+from fairseq_feedback.errors import FeedbackError
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
+TRANSLATED = re.compile(r"Translated [\d,]+ sentences \([\d,]+ tokens\) in ([\d.]+)s")
+
+
+def run(case, repeats, threads, say):
+    """Rows of the report, from checkpoints and data on the disk."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        made = {(s, shape): write(folder, case, shape, s) for shape in case.shapes for s in case.systems}
+        seconds = {key: [] for key in made}
+        for repeat in range(repeats):
+            for (system, shape), paths in made.items():
+                taken = generate(*paths, case, system, threads)
+                seconds[system, shape].append(taken)
+                say(f"  {repeat + 1}/{repeats} {system} {shape.name}: {taken:.2f} s")
+    for system, shape in made:
+        words = Namespace(words=case.sentences * case.target, parameters=None)
+        rows.append(decode_report.row(case, shape, system, words, seconds[system, shape]))
+    return rows
+
+
+def write(folder, case, shape, system):
+    """A checkpoint with random weights, and a test set of random words: their paths."""
+    family = TRANSFORMER if system == TRANSFORMER else FEEDBACK
+    data = os.path.join(folder, f"data-{shape.vocabulary}")
+    checkpoint = os.path.join(folder, f"{family}-{shape.name}.pt")
+    if not os.path.exists(checkpoint):
+        task, model = decode_systems.build(shape, family)
+        cfg = decode_systems.configuration(shape, family)
+        history = dict(criterion_name="", optimizer_name="", lr_scheduler_state={}, num_updates=0)
+        state = dict(args=None, cfg=OmegaConf.to_container(cfg), model=model.state_dict())
+        state.update(optimizer_history=[history], extra_state={}, last_optimizer_state=None)
+        torch.save(state, checkpoint)
+    if not os.path.isdir(data):
+        os.mkdir(data)
+        words = decode_systems.dictionary(shape.vocabulary)
+        ((sample, _),) = decode_systems.work(case, shape)
+        for side in ("xx", "yy"):
+            words.save(os.path.join(data, f"dict.{side}.txt"))
+            prefix = os.path.join(data, f"test.xx-yy.{side}")
+            builder = MMapIndexedDatasetBuilder(prefix + ".bin")
+            for sentence in sample["net_input"]["src_tokens"]:
+                builder.add_item(sentence)
+            builder.finalize(prefix + ".idx")
+    return data, checkpoint
+
+
+def generate(data, checkpoint, case, system, threads):
+    """Seconds that fairseq-generate says it has taken for the sentences."""
+    command = [sys.executable, "-m", "fairseq_cli.generate", data, "--user-dir", os.path.join(ROOT, "fairseq_feedback")]
+    command += ["--path", checkpoint, "-s", "xx", "-t", "yy", "--batch-size", str(case.sentences)]
+    command += ["--beam", str(case.beam), "--min-len", str(case.target), "--max-len-b", str(case.target), "--quiet"]
+    command += ["--required-batch-size-multiple", "1", *FLAGS.get(system, [])]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+    )
+    found = TRANSLATED.search(done.stderr + done.stdout)
+    if done.returncode or not found:
+        raise FeedbackError(f"fairseq-generate failed: {done.stderr.strip().splitlines()[-1:]}")
+    return float(found.group(1))

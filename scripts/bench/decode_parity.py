@@ -1,0 +1,85 @@
+"""The gate before the clock: at a small size, decoding must find what the reference kernel finds without any cache."""
+
+import decode_systems
+import torch
+import torch.nn as nn
+from decode_cases import FEEDBACK, Generation
+from fairseq.sequence_generator import SequenceGenerator
+
+from fairseq_feedback.errors import FeedbackError
+
+TOLERANCE = 1e-4  # of a hypothesis' score
+
+
+def check(case):
+    """A dictionary for each shape: the largest difference of scores. An error if it, or any hypothesis, is another."""
+    found = []
+    for shape in case.shapes:
+        small = case.small()
+        system = decode_systems.Fairseq(small, shape.small(), FEEDBACK, rows=3)
+        system.run()
+        wanted = slowly(system, small)
+        difference = largest_difference(system.hypotheses, wanted)
+        if not difference <= TOLERANCE:
+            raise FeedbackError(
+                f"{case.name} is not timed: with {shape.name}, hypotheses differ from the reference kernel's by "
+                f"{difference:.1e} ({TOLERANCE:.0e} allowed; inf: other words)"
+            )
+        found.append(dict(case=case.name, shape=shape.name, difference=difference))
+    return found
+
+
+def slowly(system, case):
+    """fairseq's search, with a model that computes every step anew from the first word on."""
+    system.model.decoder.feedback_kernel = "reference"
+    slow = WithoutCache(system.model)
+    length = case.tokens if isinstance(case, Generation) else case.target
+    generator = SequenceGenerator(
+        [slow], system.task.target_dictionary, beam_size=case.beam, min_len=length, max_len_b=length
+    )
+    return [
+        hypotheses
+        for _, sample in system.work
+        for hypotheses in system.task.inference_step(generator, [slow], sample)
+    ]
+
+
+class WithoutCache(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        if hasattr(model, "encoder"):
+            self.encoder = PlainEncoder(model.encoder)
+        self.decoder = PlainDecoder(model.decoder)
+        self.get_normalized_probs = model.get_normalized_probs
+        self.max_decoder_positions = model.max_decoder_positions
+
+
+class PlainEncoder(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.reorder_encoder_out = encoder.reorder_encoder_out
+        self.host = [encoder]
+
+    def forward_torchscript(self, net_input):
+        return self.host[0].forward_scriptable(net_input["src_tokens"], net_input["src_lengths"])
+
+
+class PlainDecoder(nn.Module):
+    """Not a FairseqIncrementalDecoder, so the search hands it no state."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.host = [decoder]
+
+    def forward(self, tokens, encoder_out=None):
+        return self.host[0](tokens, encoder_out=encoder_out)
+
+
+def largest_difference(found, wanted):
+    largest = 0.0
+    for ours, theirs in zip(found, wanted):
+        for a, b in zip(ours, theirs):
+            if len(ours) != len(theirs) or not torch.equal(a["tokens"], b["tokens"]):
+                return float("inf")
+            largest = max(largest, abs(float(a["score"]) - float(b["score"])))
+    return largest
