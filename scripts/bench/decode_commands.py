@@ -18,7 +18,7 @@ from fairseq_feedback.errors import FeedbackError
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
-TRANSLATED = re.compile(r"Translated [\d,]+ sentences \([\d,]+ tokens\) in ([\d.]+)s")
+TRANSLATED = re.compile(r"Translated ([\d,]+) sentences .*\(([\d.]+) sentences/s")
 
 
 def run(case, repeats, threads, say):
@@ -76,4 +76,4 @@ def generate(data, checkpoint, case, system, threads):
     found = TRANSLATED.search(done.stderr + done.stdout)
     if done.returncode or not found:
         raise FeedbackError(f"fairseq-generate failed: {done.stderr.strip().splitlines()[-1:]}")
-    return float(found.group(1))
+    return int(found.group(1).replace(",", "")) / float(found.group(2))
