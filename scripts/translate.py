@@ -16,6 +16,7 @@ Batches have --max-tokens 4000 unless you say otherwise. Each worker has one thr
 import contextlib
 import glob
 import itertools
+import json
 import os
 import sys
 import time
@@ -85,7 +86,7 @@ def check(args):
 
 
 def describe(args, text):
-    """All that the translations depend on, to know the work again. The text by its content, large files by their age."""
+    """All that the translations depend on, to know the work again: the text itself, options, the age of files."""
     dictionaries = [path for folder in args.data.split(os.pathsep) for path in glob.glob(f"{folder}/dict.*.txt")]
     named = [getattr(args, name, None) for name in FILES]
     files = {}
@@ -94,8 +95,8 @@ def describe(args, text):
             state = os.stat(path)
             files[os.path.abspath(path)] = [state.st_size, state.st_mtime_ns]
     free = FREE.union(FILES)
-    options = {name: str(value) for name, value in vars(args).items() if name not in free}
-    return {"input": text, "options": options, "files": files}
+    options = {name: value for name, value in vars(args).items() if name not in free}
+    return json.loads(json.dumps({"input": text, "options": options, "files": files}, default=str))
 
 
 def read_chunks(path, done, size):

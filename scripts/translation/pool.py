@@ -7,6 +7,7 @@ import threading
 from multiprocessing.connection import wait
 
 from tool import Problem
+
 from translation.translator import Translator, parse, quiet, sentence
 
 AHEAD = 4  # chunks for each worker that may wait until an earlier one is finished

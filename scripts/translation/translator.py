@@ -13,7 +13,8 @@ from tool import Parser, Problem
 
 PLUGIN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "fairseq_feedback")
 MAX_TOKENS = 4000  # of a batch, unless the user says something
-TOO_LONG = re.compile(r"Size of sample #(\d+) is invalid \(=\(?(\d+).*since max_positions=\(?(\d+)")
+NUMBER = r"\(?(?:np\.int64\()?(\d+)"  # the first of a pair, as any numpy prints it
+TOO_LONG = re.compile(rf"Size of sample #(\d+) is invalid \(={NUMBER}.* since max_positions={NUMBER}")
 USAGE = "python scripts/translate.py DATA-BIN --path CHECKPOINT --input FILE --output FILE [OPTION...]"
 
 
