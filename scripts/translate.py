@@ -27,12 +27,12 @@ from translation import pool  # noqa: E402
 from translation.output import ResumableOutput, scan  # noqa: E402
 from translation.translator import Chunk, Translator, parse, quiet, sentence  # noqa: E402
 
-# Options without influence on the translations: they may change when a run is continued. (Of lines that are too long,
-# none can have been written without the last one.)
+# Options that may change when a run is continued, for what is written does not depend on them. (Without the last one no
+# line that is too long was written.)
 FREE = {"input", "output", "workers", "buffer_size", "num_workers", "log_file", "log_format", "log_interval"}
 FREE |= {"no_progress_bar", "user_dir", "data", "path", "skip_invalid_size_inputs_valid_test"}
-# Options that name files. (--path and the dictionaries are added to these.)
-FILES = ("bpe_codes", "sentencepiece_model", "bpe_merges", "bpe_vocab", "gpt2_encoder_json", "gpt2_vocab_bpe")
+# Options that name files which must not change, besides --path and the dictionaries.
+FILES = ("bpe_codes", "bpe_merges", "bpe_vocab", "gpt2_encoder_json", "gpt2_vocab_bpe", "sentencepiece_model")
 FILES += ("replace_unk",)
 
 
@@ -76,8 +76,9 @@ def check(args):
         if not os.path.isfile(path):
             raise Problem(f"{path} is missing")
     for name in ("workers", "chunk_lines", "nbest"):
-        if (getattr(args, name) or 0) < 1 and getattr(args, name) is not None:
-            raise Problem(f"--{name.replace('_', '-')} {getattr(args, name)}: give at least 1")
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise Problem(f"--{name.replace('_', '-')} {value}: give at least 1")
     if args.nbest > args.beam:
         raise Problem(f"--nbest {args.nbest} is more than --beam {args.beam}")
     if args.sampling and args.nbest != args.beam:
@@ -87,10 +88,11 @@ def check(args):
 
 def describe(args, text):
     """All that the translations depend on, to know the work again: the text itself, options, the age of files."""
-    dictionaries = [path for folder in args.data.split(os.pathsep) for path in glob.glob(f"{folder}/dict.*.txt")]
-    named = [getattr(args, name, None) for name in FILES]
+    paths = [*args.path.split(os.pathsep), *(getattr(args, name, None) for name in FILES)]
+    for folder in args.data.split(os.pathsep):
+        paths += glob.glob(os.path.join(glob.escape(folder), "dict.*.txt"))
     files = {}
-    for path in [*args.path.split(os.pathsep), *dictionaries, *named]:
+    for path in paths:
         if isinstance(path, str) and os.path.isfile(path):
             state = os.stat(path)
             files[os.path.abspath(path)] = [state.st_size, state.st_mtime_ns]
@@ -113,7 +115,9 @@ def read_chunks(path, done, size):
 
 
 def translations(args, arguments, left, chunks, progress):
-    """Yields (Chunk, Translation): one worker is this process, several are processes of their own."""
+    """Yields (Chunk, Translation). One worker is this process, several are processes of their own."""
+    if not left:
+        return
     workers = choose_workers(args, left)
     progress.say(f"{workers} worker{'s' * (workers > 1)}, {threads()} thread{'s' * (threads() > 1)} each")
     if workers > 1:
@@ -199,4 +203,7 @@ def report(args, before, done, seconds):
 
 
 if __name__ == "__main__":
-    run(main)
+    try:
+        run(main)
+    except KeyboardInterrupt:  # while it starts
+        sys.exit("error: stopped, nothing was translated")

@@ -180,13 +180,13 @@ def test_lines_that_are_too_long(made, work):
 
 def test_killed_at_any_moment(made, work):
     """By kill -9, this process or a worker of two: one sentence, no process is left, and in the end the same bytes."""
-    work.write(made.lines * 10)
-    flags = ("--chunk-lines", 40, "--batch-size", 1, "--sampling", "--beam", 2, "--nbest", 2)
+    work.write(made.lines * 5)
+    flags = ("--chunk-lines", 20, "--batch-size", 1, "--sampling", "--beam", 2, "--nbest", 2)
     expected = work.result(*flags)
-    assert len(translated(expected)) == 800
+    assert len(translated(expected)) == 400
 
     started = work.start(*flags)
-    work.wait_for_lines(100, started)
+    work.wait_for_lines(60, started)
     os.kill(started.process.pid, signal.SIGKILL)
     started.process.join()
     with open(work.part, "ab") as f:
@@ -197,7 +197,7 @@ def test_killed_at_any_moment(made, work):
     assert "lines of other work (--beam was 2, is 3; --lenpen was 1, is 2.0; --nbest was 2, is 3): start" in message
 
     started = work.start(*flags, "--workers", 2)
-    work.wait_for_lines(300, started)
+    work.wait_for_lines(160, started)
     assert "another run is writing" in work.refused(*flags)
     first, second = children(started.process.pid)
     os.kill(second, signal.SIGKILL)
@@ -274,6 +274,7 @@ def test_mistakes_are_one_sentence(made, work):
     assert "--input FILE is missing" in work.refused("--input", "-")
     assert "unrecognized arguments: --beams 4. See: python " in work.refused("--beams", 4)
     assert "--user-dir was not imported" in work.refused("--user-dir", nowhere)
+    assert "Cannot combine --fp16 and --tpu" in work.refused("--fp16", "--tpu")
     assert "--nbest 9 is more than --beam 5" in work.refused("--nbest", 9)
     assert "--workers 0: give at least 1" in work.refused("--workers", 0)
     work.input.write_bytes(b"ba\nbe\nb\xff bi\n")

@@ -1,5 +1,6 @@
 """The command line, and the models that it names, as fairseq-interactive reads and runs them."""
 
+import argparse
 import ast
 import functools
 import logging
@@ -39,9 +40,9 @@ def parse(arguments, description=None):
     try:
         parser = options.get_interactive_generation_parser()
     except (ImportError, FileNotFoundError) as error:
-        raise Problem(f"--user-dir was not imported: {error}") from error
+        raise Problem(f"--user-dir was not imported, for this is missing: {error}") from error
     parser.usage, parser.description = USAGE, description
-    parser.formatter_class = Parser().formatter_class
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.error = functools.partial(Parser.error, parser)
     own = parser.add_argument_group("Large files")
     own.add_argument("--output", required=True, metavar="FILE", help="where the translations go, N lines for each "
@@ -49,7 +50,10 @@ def parse(arguments, description=None):
     own.add_argument("--workers", type=int, metavar="N", help="processes (one for each core; one on a GPU)")
     own.add_argument("--chunk-lines", type=int, default=2000, metavar="N", help="lines that are sorted by length, "
                      "translated and written together (%(default)s)")  # fmt: skip
-    return options.parse_args_and_arch(parser)
+    try:
+        return options.parse_args_and_arch(parser)
+    except ValueError as error:  # options that exclude each other
+        raise Problem(str(error)) from error
 
 
 def quiet():
@@ -148,8 +152,8 @@ class Translator:
         sample = {"net_input": {"src_tokens": source, "src_lengths": lengths}}
         hypotheses = self.task.inference_step(self.generator, self.models, sample, constraints=constraints)
         for tokens, length, ranked in zip(source, lengths, hypotheses):
-            # A line may be empty only for the tokenizer: then it is nothing but its end.
-            yield [self._text(tokens, hypothesis) for hypothesis in ranked[: self.args.nbest] if length > 1]
+            wanted = self.args.nbest if length > 1 else 0  # what is nothing but its end, the tokenizer found empty
+            yield [self._text(tokens, hypothesis) for hypothesis in ranked[:wanted]]
 
     def _text(self, source, hypothesis):
         """As utils.post_process_prediction, which also adds every new word to the dictionary: that would grow."""
