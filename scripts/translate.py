@@ -10,13 +10,15 @@ fairseq-interactive. An empty line stays empty.
 
 A run that was stopped, in whatever way, is continued by the same command. What is done is in OUTPUT.part, and what it
 is in OUTPUT.part.json. The translations are the same for any --workers, and whether or not the run was stopped.
-Batches have --max-tokens 4000 unless you say otherwise. Each worker has one thread, or OMP_NUM_THREADS.
+Batches have --max-tokens 4000 unless you say otherwise. Each worker has one thread, or OMP_NUM_THREADS: that can change
+the last digits of a score, and so a translation.
 """
 
 import contextlib
 import glob
 import itertools
 import json
+import math
 import os
 import sys
 import time
@@ -63,7 +65,7 @@ def main():
         if output.done["input_bytes"] != text["bytes"]:
             raise Problem(f"{args.input} was changed while it was read: delete {output.part} and start again")
         output.finish()
-    report(args, before, output.done, time.time() - start)
+    report(args, before, output.done, max(time.time() - start, 1e-9))
 
 
 def check(args):
@@ -148,7 +150,7 @@ def choose_workers(args, left):
     if wanted is None:
         checkpoints = sum(os.path.getsize(path) for path in args.path.split(os.pathsep) if os.path.isfile(path))
         wanted = min(len(os.sched_getaffinity(0)) // threads(), available_memory() // (2 * checkpoints + 10**9))
-    return max(1, min(wanted, -(-left // args.chunk_lines)))
+    return max(1, min(wanted, math.ceil(left / args.chunk_lines)))
 
 
 def available_memory():
@@ -205,5 +207,5 @@ def report(args, before, done, seconds):
 if __name__ == "__main__":
     try:
         run(main)
-    except KeyboardInterrupt:  # while it starts
-        sys.exit("error: stopped, nothing was translated")
+    except KeyboardInterrupt:  # before or after it translates
+        sys.exit("error: stopped")
