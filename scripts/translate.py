@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Translate a text file of any length with a checkpoint of fairseq, as fairseq-interactive would line by line.
+
+    python scripts/translate.py data-bin --path checkpoint_best.pt --input news.en --output news.de \\
+        --beam 5 --tokenizer moses --source-lang en --target-lang de --bpe subword_nmt --bpe-codes codes
+
+Takes the options of fairseq-interactive; --user-dir is the plugin of this repository unless given. Line N of --output
+is the translation of line N of --input, after --bpe and --tokenizer have been undone: the D- lines of
+fairseq-interactive. An empty line stays empty.
+
+A run that was stopped, in whatever way, is continued by the same command. What is done is in OUTPUT.part, and what it
+is in OUTPUT.part.json. The translations are the same for any --workers, and whether or not the run was stopped.
+Batches have --max-tokens 4000 unless you say otherwise. Each worker has one thread, or OMP_NUM_THREADS: that can change
+the last digits of a score, and so a translation.
+"""
+
+import contextlib
+import glob
+import itertools
+import json
+import math
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from tool import Problem, run  # noqa: E402
+from translation import pool  # noqa: E402
+from translation.output import ResumableOutput, scan  # noqa: E402
+from translation.translator import Chunk, Translator, parse, quiet, sentence  # noqa: E402
+
+# Options that may change when a run is continued, for what is written does not depend on them. (Without the last one no
+# line that is too long was written.)
+FREE = {"input", "output", "workers", "buffer_size", "num_workers", "log_file", "log_format", "log_interval"}
+FREE |= {"no_progress_bar", "user_dir", "data", "path", "skip_invalid_size_inputs_valid_test"}
+# Options that name files which must not change, besides --path and the dictionaries.
+FILES = ("bpe_codes", "bpe_merges", "bpe_vocab", "gpt2_encoder_json", "gpt2_vocab_bpe", "sentencepiece_model")
+FILES += ("replace_unk",)
+
+
+def main():
+    arguments = sys.argv[1:]
+    quiet()
+    args = parse(arguments, __doc__)
+    check(args)
+    text = scan(args.input)
+    with contextlib.closing(ResumableOutput(args.output, describe(args, text))) as output:
+        before, start = dict(output.done), time.time()
+        left = text["lines"] - before["lines"]
+        chunks = read_chunks(args.input, before, args.chunk_lines)
+        progress = Progress(before["lines"], text["lines"])
+        try:
+            for chunk, translation in translations(args, arguments, left, chunks, progress):
+                output.append(
+                    translation.text,
+                    lines=len(chunk.lines),
+                    input_bytes=sum(map(len, chunk.lines)),
+                    words=translation.words,
+                    too_long=translation.too_long,
+                )
+        except KeyboardInterrupt:
+            raise Problem(f"stopped: {output.done['lines']:,} lines are done, the same command continues") from None
+        finally:
+            progress.end()
+        if output.done["input_bytes"] != text["bytes"]:
+            raise Problem(f"{args.input} was changed while it was read: delete {output.part} and start again")
+        output.finish()
+    report(args, before, output.done, max(time.time() - start, 1e-9))
+
+
+def check(args):
+    if args.path is None:
+        raise Problem("--path CHECKPOINT is missing")
+    if args.input == "-":
+        raise Problem("--input FILE is missing: a run is continued by its place in a file, so it cannot read a pipe")
+    plain = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
+    for path in [args.input, *(args.path.split(os.pathsep) if plain else ())]:
+        if not os.path.isfile(path):
+            raise Problem(f"{path} is missing")
+    for name in ("workers", "chunk_lines", "nbest"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise Problem(f"--{name.replace('_', '-')} {value}: give at least 1")
+    if args.nbest > args.beam:
+        raise Problem(f"--nbest {args.nbest} is more than --beam {args.beam}")
+    if args.sampling and args.nbest != args.beam:
+        raise Problem("--sampling needs --nbest to be equal to --beam")
+    threads()
+
+
+def describe(args, text):
+    """All that the translations depend on, to know the work again: the text itself, options, the age of files."""
+    paths = [*args.path.split(os.pathsep), *(getattr(args, name, None) for name in FILES)]
+    for folder in args.data.split(os.pathsep):
+        paths += glob.glob(os.path.join(glob.escape(folder), "dict.*.txt"))
+    files = {}
+    for path in paths:
+        if isinstance(path, str) and os.path.isfile(path):
+            state = os.stat(path)
+            files[os.path.abspath(path)] = [state.st_size, state.st_mtime_ns]
+    free = FREE.union(FILES)
+    options = {name: value for name, value in vars(args).items() if name not in free}
+    return json.loads(json.dumps({"input": text, "options": options, "files": files}, default=str))
+
+
+def read_chunks(path, done, size):
+    """Chunks from where an earlier run has come to."""
+    first = done["lines"]
+    with open(path, "rb") as f:
+        f.seek(done["input_bytes"])
+        while True:
+            lines = list(itertools.islice(f, size))
+            if not lines:
+                return
+            yield Chunk(first, lines)
+            first += len(lines)
+
+
+def translations(args, arguments, left, chunks, progress):
+    """Yields (Chunk, Translation). One worker is this process, several are processes of their own."""
+    if not left:
+        return
+    workers = choose_workers(args, left)
+    progress.say(f"{workers} worker{'s' * (workers > 1)}, {threads()} thread{'s' * (threads() > 1)} each")
+    if workers > 1:
+        yield from pool.translations(arguments, workers, threads(), chunks, progress.add)
+        return
+    try:
+        translator = Translator(args, threads())
+        for chunk in chunks:
+            yield chunk, translator.translate(chunk, progress.add)
+    except Exception as error:
+        raise Problem(sentence(error)) from error
+
+
+def threads():
+    given = os.environ.get("OMP_NUM_THREADS", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise Problem(f"OMP_NUM_THREADS is {given}: it must be a number, at least 1")
+    return int(given)
+
+
+def choose_workers(args, left):
+    """On a CPU one for each core, if there is memory for them: they are faster than one with as many threads."""
+    import torch
+
+    wanted = args.workers
+    if wanted is None and torch.cuda.is_available() and not args.cpu:
+        wanted = 1
+    if wanted is None:
+        checkpoints = sum(os.path.getsize(path) for path in args.path.split(os.pathsep) if os.path.isfile(path))
+        wanted = min(len(os.sched_getaffinity(0)) // threads(), available_memory() // (2 * checkpoints + 10**9))
+    return max(1, min(wanted, math.ceil(left / args.chunk_lines)))
+
+
+def available_memory():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        return next(1024 * int(line.split()[1]) for line in f if line.startswith("MemAvailable:"))
+
+
+class Progress:
+    """One line on a terminal, which changes; otherwise a line every ten seconds."""
+
+    def __init__(self, done, total):
+        self.begun = self.done = done
+        self.total = total
+        self.terminal = sys.stderr.isatty()
+        self.start = self.shown = None
+        if done:
+            self.say(f"{done:,} lines are there already: continuing")
+
+    def say(self, text):
+        print(text, file=sys.stderr, flush=True)
+
+    def add(self, lines):
+        now = time.time()
+        if self.start is None:  # the first batch counts, the time to load models does not
+            self.start = self.shown = now
+        self.done += lines
+        if now - self.shown >= (0.5 if self.terminal else 10):
+            self.shown = now
+            rate = (self.done - self.begun) / (now - self.start)
+            left = int((self.total - self.done) / max(rate, 1e-9))
+            line = (
+                f"{self.done:,} / {self.total:,} lines ({100 * self.done / self.total:.1f}%), {rate:,.1f} lines/s, "
+                f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+            )
+            print(f"\r{line}\x1b[K" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr)
+            sys.stderr.flush()
+
+    def end(self):
+        if self.terminal and self.shown != self.start:
+            print(file=sys.stderr)
+
+
+def report(args, before, done, seconds):
+    lines, words = (done[name] - before[name] for name in ("lines", "words"))
+    if done["too_long"]:
+        print(f"warning: {done['too_long']:,} lines were too long and have an empty translation", file=sys.stderr)
+    already = f" ({before['lines']:,} more were there already)" if before["lines"] else ""
+    print(
+        f"{lines:,} lines{already}, {words:,} words in {seconds:,.1f} seconds with loading: "
+        f"{lines / seconds:,.1f} lines/s, {words / seconds:,.0f} words/s; {args.output}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        run(main)
+    except KeyboardInterrupt:  # before or after it translates
+        sys.exit("error: stopped")

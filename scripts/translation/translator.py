@@ -1,0 +1,193 @@
+"""The command line, and the models that it names, as fairseq-interactive reads and runs them."""
+
+import argparse
+import ast
+import functools
+import logging
+import os
+import re
+import sys
+import warnings
+from typing import List, NamedTuple
+
+from tool import Parser, Problem
+
+PLUGIN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "fairseq_feedback")
+MAX_TOKENS = 4000  # of a batch, unless the user says something
+NUMBER = r"\(?(?:np\.int64\()?(\d+)"  # the first of a pair, as any numpy prints it
+TOO_LONG = re.compile(rf"Size of sample #(\d+) is invalid \(={NUMBER}.* since max_positions={NUMBER}")
+USAGE = "python scripts/translate.py DATA-BIN --path CHECKPOINT --input FILE --output FILE [OPTION...]"
+
+
+class Chunk(NamedTuple):
+    first: int  # how many lines stand before it
+    lines: List[bytes]
+
+
+class Translation(NamedTuple):
+    text: bytes
+    words: int
+    too_long: int  # how many lines were left empty
+
+
+def parse(arguments, description=None):
+    """Options of fairseq-interactive and our own. Also imports --user-dir."""
+    from fairseq import options
+
+    if not any(argument.split("=")[0] == "--user-dir" for argument in arguments):
+        arguments = ["--user-dir", PLUGIN, *arguments]
+    sys.argv[1:] = arguments  # where fairseq looks for --user-dir
+    try:
+        parser = options.get_interactive_generation_parser()
+    except (ImportError, FileNotFoundError) as error:
+        raise Problem(f"--user-dir was not imported, for this is missing: {error}") from error
+    parser.usage, parser.description = USAGE, description
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.error = functools.partial(Parser.error, parser)
+    own = parser.add_argument_group("Large files")
+    own.add_argument("--output", required=True, metavar="FILE", help="where the translations go, N lines for each "
+                     "line of --input with --nbest N, the best first")  # fmt: skip
+    own.add_argument("--workers", type=int, metavar="N", help="processes (one for each core; one on a GPU)")
+    own.add_argument("--chunk-lines", type=int, default=2000, metavar="N", help="lines that are sorted by length, "
+                     "translated and written together (%(default)s)")  # fmt: skip
+    try:
+        return options.parse_args_and_arch(parser)
+    except ValueError as error:  # options that exclude each other
+        raise Problem(str(error)) from error
+
+
+def quiet():
+    """Warnings of fairseq only, unless LOGLEVEL asks for more. It comes before fairseq_cli's own logging to stdout."""
+    logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr, force=True)
+    if "LOGLEVEL" not in os.environ:
+        warnings.simplefilter("ignore")  # of hydra and torch about the code of fairseq
+        logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # skipped lines: counted by us
+
+
+class Translator:
+    def __init__(self, args, threads, rank=0):
+        """rank: the number of this process. Those on GPUs take turns with the devices."""
+        import torch
+        from fairseq import checkpoint_utils, tasks, utils
+        from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+        self.args = args
+        self.cfg = cfg = convert_namespace_to_omegaconf(args)
+        if cfg.dataset.max_tokens is None and cfg.dataset.batch_size is None:
+            cfg.dataset.max_tokens = MAX_TOKENS
+        torch.set_num_threads(threads)
+        self.cuda = torch.cuda.is_available() and not cfg.common.cpu
+        if self.cuda:
+            torch.cuda.set_device(rank % torch.cuda.device_count())
+        self.task = task = tasks.setup_task(cfg.task)
+        self.models, _ = checkpoint_utils.load_model_ensemble(
+            utils.split_paths(cfg.common_eval.path),
+            arg_overrides=ast.literal_eval(cfg.common_eval.model_overrides),
+            task=task,
+            suffix=cfg.checkpoint.checkpoint_suffix,
+            strict=cfg.checkpoint.checkpoint_shard_count == 1,
+            num_shards=cfg.checkpoint.checkpoint_shard_count,
+        )
+        for model in self.models:
+            if cfg.common.fp16:
+                model.half()
+            if self.cuda and not cfg.distributed_training.pipeline_model_parallel:
+                model.cuda()
+            model.prepare_for_inference_(cfg)
+        self.generator = task.build_generator(self.models, cfg.generation)
+        self.tokenizer, self.bpe = task.build_tokenizer(cfg.tokenizer), task.build_bpe(cfg.bpe)
+        self.align_dict = utils.load_align_dict(cfg.generation.replace_unk)
+        self.max_positions = utils.resolve_max_positions(
+            task.max_positions(), *[model.max_positions() for model in self.models], cfg.dataset.max_tokens
+        )
+
+    def translate(self, chunk, progress):
+        """A Chunk -> its Translation. progress is called with the number of lines of each batch."""
+        import numpy as np
+        from fairseq import utils
+
+        # Every chunk has its own seed: sampling depends neither on the process nor on what came before.
+        seed = self.cfg.common.seed + chunk.first // self.args.chunk_lines
+        np.random.seed(seed % 2**32)
+        utils.set_torch_seed(seed)
+        lines = [line.decode("utf-8").strip() for line in chunk.lines]
+        numbers = [i for i, line in enumerate(lines) if line]  # of lines that are not empty
+        progress(len(lines) - len(numbers))
+        found = {}
+        try:
+            for batch in self._batches([lines[i] for i in numbers]):
+                for i, texts in zip(batch.ids.tolist(), self._texts(batch)):
+                    found[numbers[i]] = texts
+                progress(len(batch.ids))
+        except Exception as error:
+            match = TOO_LONG.match(str(error))
+            if match is None:
+                raise
+            i, size, limit = map(int, match.groups())
+            raise Problem(
+                f"line {chunk.first + numbers[i] + 1} of {self.args.input} has {size} tokens, and the model or "
+                f"--max-tokens allows {limit}: shorten it, or add --skip-invalid-size-inputs-valid-test, "
+                "which leaves its translation empty"
+            ) from error
+        too_long = len(numbers) - len(found)
+        progress(too_long)
+        empty = [""] * self.args.nbest
+        texts = [text for i in range(len(lines)) for text in (found.get(i, empty) + empty)[: self.args.nbest]]
+        words = sum(len(text.split()) for text in texts)
+        return Translation("".join(text + "\n" for text in texts).encode("utf-8"), words, too_long)
+
+    def _batches(self, lines):
+        from fairseq_cli.interactive import make_batches
+
+        if lines:
+            yield from make_batches(lines, self.cfg, self.task, self.max_positions, self._encode)
+        self.task.dataset_to_epoch_iter.clear()  # where fairseq would keep all texts
+
+    def _texts(self, batch):
+        """For each line of a batch its hypotheses, best first."""
+        source, lengths, constraints = batch.src_tokens, batch.src_lengths, batch.constraints
+        if self.cuda:
+            source, lengths = source.cuda(), lengths.cuda()
+            constraints = None if constraints is None else constraints.cuda()
+        sample = {"net_input": {"src_tokens": source, "src_lengths": lengths}}
+        hypotheses = self.task.inference_step(self.generator, self.models, sample, constraints=constraints)
+        for tokens, length, ranked in zip(source, lengths, hypotheses):
+            wanted = self.args.nbest if length > 1 else 0  # what is nothing but its end, the tokenizer found empty
+            yield [self._text(tokens, hypothesis) for hypothesis in ranked[:wanted]]
+
+    def _text(self, source, hypothesis):
+        """As utils.post_process_prediction, which also adds every new word to the dictionary: that would grow."""
+        from fairseq import utils
+        from fairseq_cli.generate import get_symbols_to_strip_from_output
+
+        dictionary, post_process = self.task.target_dictionary, self.cfg.common_eval.post_process
+        strip = get_symbols_to_strip_from_output(self.generator)
+        text = dictionary.string(hypothesis["tokens"].int().cpu(), post_process, extra_symbols_to_ignore=strip)
+        if self.align_dict is not None:
+            words = self.task.source_dictionary.string(utils.strip_pad(source, dictionary.pad()), post_process)
+            text = utils.replace_unk(text, words, hypothesis["alignment"], self.align_dict, dictionary.unk_string())
+        if self.bpe is not None:
+            text = self.bpe.decode(text)
+        if self.tokenizer is not None:
+            text = self.tokenizer.decode(text)
+        return text.replace("\n", " ")  # a model of bytes can write one
+
+    def _encode(self, line):
+        if self.tokenizer is not None:
+            line = self.tokenizer.encode(line)
+        return line if self.bpe is None else self.bpe.encode(line)
+
+
+def sentence(error):
+    """What to tell the user of an exception."""
+    if isinstance(error, Problem):
+        return str(error)
+    errors = sys.modules.get("fairseq_feedback.errors")  # only if that is the --user-dir
+    mistake = errors and errors.find(error)
+    if mistake:
+        return str(mistake)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    logging.getLogger(__name__).info("", exc_info=error)
+    text = str(error).strip()
+    return type(error).__name__ + (f": {text.splitlines()[0]}" if text else "") + " (LOGLEVEL=INFO shows where)"

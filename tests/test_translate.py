@@ -1,0 +1,357 @@
+"""scripts/translate.py: the translations of fairseq-interactive, for any length, however often it is stopped."""
+
+import importlib.util
+import io
+import os
+import re
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import cli
+import pytest
+
+SCRIPT = os.path.join(cli.ROOT, "scripts", "translate.py")
+SHORT = ("--cpu", "--max-len-b", 10)  # what is hardly trained would go on to 200
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Data, and checkpoints of both architectures."""
+    folder = tmp_path_factory.mktemp("translate")
+    data = cli.make_data(folder)
+    paths = {}
+    for arch in ("feedback_transformer_tiny", "transformer"):
+        more = ["--decoder-embed-dim", 16, "--decoder-ffn-embed-dim", 24] if arch == "transformer" else []
+        flags = cli.train_flags(data, folder / arch, *more, updates=30, arch=arch)
+        cli.run("train", *flags, log=folder / "log")
+        paths[arch] = str(folder / arch / "checkpoint_last.pt")
+    (folder / "codes").write_text("#version: 0.2\n" + "".join(f"{word[0]} {word[1]}</w>\n" for word in cli.WORDS))
+    (folder / "unk").write_text("ba BE\ndo IN\n")
+    with open(folder / "raw" / "train.xx", encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    return SimpleNamespace(folder=folder, data=data, log=folder / "log", lines=lines, **paths)
+
+
+@pytest.fixture
+def work(made, tmp_path):
+    """One translation: its input, its output, and the command line without further options."""
+    return Work(made, tmp_path)
+
+
+class Work:
+    def __init__(self, made, folder):
+        self.made, self.folder = made, folder
+        self.path = made.feedback_transformer_tiny
+        self.input, self.output = folder / "in", folder / "out"
+        self.part, self.state = folder / "out.part", folder / "out.part.json"
+        self.write(made.lines)
+
+    def write(self, lines):
+        self.input.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def flags(self, *more):
+        """More flags may repeat these: the last one counts."""
+        return [
+            *(self.made.data, *SHORT, "--path", self.path, "--input", self.input, "--output", self.output),
+            *("--workers", 1, *more),
+        ]
+
+    def start(self, *more):
+        return cli.start(SCRIPT, *self.flags(*more), log=self.made.log)
+
+    def run(self, *more, check=True):
+        return self.start(*more).wait(check)
+
+    def result(self, *more):
+        """The bytes of an uninterrupted run to another file."""
+        path = self.folder / "whole"
+        self.run(*more, "--output", path)
+        return path.read_bytes()
+
+    def refused(self, *more):
+        """The one sentence that it ends with."""
+        done = self.run(*more, check=False)
+        usual = re.compile(r"\d+ workers?, \d+ thread|.* lines/s, |.* lines are there already: ")
+        said = [line for line in done.stderr.splitlines() if not usual.match(line)]
+        assert done.returncode in (1, 2) and len(said) == 1 and said[0].startswith("error: "), done.stderr
+        return said[0]
+
+    def wait_for_lines(self, number, started):
+        """Until so many lines are in the unfinished output."""
+        limit = time.time() + 60
+        while not self.part.exists() or self.part.read_bytes().count(b"\n") < number:
+            assert started.process.is_alive() and time.time() < limit, started._said("err")
+            time.sleep(0.01)
+
+
+def translated(text):
+    return text.decode("utf-8").split("\n")[:-1]
+
+
+def children(pid):
+    """Worker processes."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as f:
+                parent = int(f.read().rpartition(")")[2].split()[1])
+            with open(f"/proc/{name}/cmdline") as f:
+                if parent == pid and "spawn_main" in f.read():
+                    found.append(int(name))
+        except OSError:  # has ended
+            pass
+    return found
+
+
+# The translations
+
+
+@pytest.mark.parametrize(
+    "arch, more",
+    [
+        ("feedback_transformer_tiny", []),
+        ("transformer", []),
+        ("feedback_transformer_tiny", ["--beam", 3, "--nbest", 2, "--lenpen", 0.5, "--batch-size", 7]),
+        ("feedback_transformer_tiny", ["--bpe", "subword_nmt", "--tokenizer", "moses", "--remove-bpe"]),
+        ("feedback_transformer_tiny", ["--constraints"]),
+        ("both", ["--beam", 2]),
+    ],
+    ids=["feedback", "transformer", "nbest", "bpe_moses_replace_unk", "constraints", "ensemble"],
+)
+def test_translates_as_fairseq_interactive(made, work, arch, more):
+    lines = list(made.lines)
+    if "--bpe" in more:
+        more = [*more, "--bpe-codes", made.folder / "codes", "--replace-unk", made.folder / "unk"]
+        more += ["--source-lang", "xx", "--target-lang", "yy"]
+        lines = [line + " , isn't it?" for line in lines]
+    if "--constraints" in more:
+        lines = [line + "\tGO\tBA" for line in lines]
+    work.write(lines)
+    both = made.feedback_transformer_tiny + os.pathsep + made.transformer
+    work.path = both if arch == "both" else getattr(made, arch)
+    theirs = cli.run(
+        "interactive",
+        *(made.data, *SHORT, "--user-dir", cli.PACKAGE, "--path", work.path, "--input", work.input),
+        *("--buffer-size", 16, *([] if "--batch-size" in more else ["--max-tokens", 4000]), *more),
+        log=made.log,
+    ).stdout
+    expected = [text for i, found in sorted(cli.hypotheses(theirs, "D").items()) for _, text in found]
+    assert translated(work.result("--chunk-lines", 16, *more)) == expected
+    assert len(set(expected)) > 5
+
+
+def test_what_a_line_is(made, work):
+    """Only a line feed ends a line, and the translation of nothing is nothing."""
+    a, b, c, d = made.lines[:4]
+    work.write([a, b, c, d, d])
+    ta, tb, tc, td, _ = translated(work.result())
+    text = f"\n{a}\r\n\n  {b}\t \n\u3000\r\n{c.replace(' ', chr(0x2028))}\n{d.replace(' ', chr(0x85))}\n\x0c\n{d}"
+    work.input.write_bytes(text.encode("utf-8"))
+    done = work.run("--chunk-lines", 3)
+    assert translated(work.output.read_bytes()) == ["", ta, "", tb, "", tc, td, "", td]
+    assert re.match(r"9 lines, \d+ words in \S+ seconds with loading: \S+ lines/s, \S+ words/s; .*out\n$", done.stdout)
+
+
+def test_nothing_to_translate(work):
+    for number, text in enumerate(["", "\n\n"]):
+        work.input.write_text(text)
+        work.run("--nbest", 2, "--output", work.folder / str(number))
+        assert (work.folder / str(number)).read_text() == 2 * text
+    assert sorted(os.listdir(work.folder)) == ["0", "1", "in"]
+
+
+def test_lines_that_are_too_long(made, work):
+    work.write([*made.lines[:6], "ba " * 1100, *made.lines[6:9], "ba " * 1200])
+    message = work.refused("--chunk-lines", 2)
+    assert re.match(r"error: line 7 of .*in has 1101 tokens, and the model or --max-tokens allows 1024: ", message)
+    assert len(translated(work.part.read_bytes())) == 6  # and it goes on from there
+    done = work.run("--chunk-lines", 2, "--skip-invalid-size-inputs-valid-test")
+    assert done.stderr.endswith("warning: 2 lines were too long and have an empty translation\n")
+    lines = translated(work.output.read_bytes())
+    assert len(lines) == 11 and [i for i, line in enumerate(lines) if not line] == [6, 10]
+    work.output.unlink()
+    assert "--max-tokens allows 5" in work.refused("--max-tokens", 5)
+
+
+# Stopped and continued
+
+
+def test_killed_at_any_moment(made, work):
+    """By kill -9, this process or a worker of two: one sentence, no process is left, and in the end the same bytes."""
+    work.write(made.lines * 5)
+    flags = ("--chunk-lines", 20, "--batch-size", 1, "--sampling", "--beam", 2, "--nbest", 2)
+    expected = work.result(*flags)
+    assert len(translated(expected)) == 400
+
+    started = work.start(*flags)
+    work.wait_for_lines(60, started)
+    os.kill(started.process.pid, signal.SIGKILL)
+    started.process.join()
+    with open(work.part, "ab") as f:
+        f.write(b"of a chunk that was not finished\nand half a li")
+    assert work.part.exists() and work.state.exists() and not work.output.exists()
+
+    message = work.refused(*flags, "--beam", 3, "--nbest", 3, "--lenpen", 2)
+    assert "lines of other work (--beam was 2, is 3; --lenpen was 1, is 2.0; --nbest was 2, is 3): start" in message
+
+    started = work.start(*flags, "--workers", 2)
+    work.wait_for_lines(160, started)
+    assert "another run is writing" in work.refused(*flags)
+    first, second = children(started.process.pid)
+    os.kill(second, signal.SIGKILL)
+    done = started.wait(check=False)
+    assert done.returncode == 1 and not os.path.exists(f"/proc/{first}")
+    sentence = "\nerror: a worker process was ended by signal 9, as the system does when memory runs out"
+    assert sentence in done.stderr and done.stderr.count("\n") == 3  # what is there already, how many workers
+
+    done = work.run(*flags)
+    assert work.output.read_bytes() == expected
+    assert sorted(os.listdir(work.folder)) == ["in", "out", "whole"]  # and nothing of the state
+    assert re.match(r"(\d+) lines are there already: continuing\n1 worker, ", done.stderr)
+    assert re.match(r"\d+ lines \(\d+ more were there already\), ", done.stdout)
+    assert "out exists already: delete it" in work.refused(*flags)
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent(made, work):
+    """Also when it is killed by kill -9, and cannot end them."""
+    work.write(made.lines * 50)
+    started = work.start("--chunk-lines", 20, "--batch-size", 1, "--workers", 2)
+    work.wait_for_lines(100, started)
+    workers = children(started.process.pid)
+    os.kill(started.process.pid, signal.SIGKILL)
+    limit = time.time() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+        assert time.time() < limit
+        time.sleep(0.05)
+    assert len(workers) == 2
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_control_c(made, work, workers):
+    work.write(made.lines * 50)
+    started = work.start("--chunk-lines", 20, "--batch-size", 1, "--workers", workers)
+    work.wait_for_lines(100, started)
+    left = children(started.process.pid)
+    for pid in (*left, started.process.pid):
+        os.kill(pid, signal.SIGINT)
+    done = started.wait(check=False)
+    assert done.returncode == 1 and not any(os.path.exists(f"/proc/{pid}") for pid in left)
+    assert re.search(r"^error: stopped: \d+ lines are done, the same command continues$", done.stderr, re.M)
+    assert done.stderr.count("\n") == 2
+
+
+def test_other_work_is_refused(made, work):
+    work.write([*made.lines[:4], "ba " * 1100])
+    work.refused("--chunk-lines", 2)
+    kept = work.part.read_bytes()
+    other = work.folder / "other.pt"
+    os.link(work.path, other)
+    assert "4 lines of other work" in work.refused("--chunk-lines", 2, "--path", other)
+    assert "--chunk-lines was 2, is 3" in work.refused("--chunk-lines", 3)
+    work.write(made.lines)
+    assert "--input had another text" in work.refused("--chunk-lines", 2)
+    state = work.state.read_text()
+    work.state.write_text("{")
+    assert "out.part.json is missing or damaged: delete " in work.refused("--chunk-lines", 2)
+    assert work.part.read_bytes() == kept
+    work.state.write_text(state)
+    work.part.unlink()  # whoever deletes it begins again
+    work.run("--chunk-lines", 2)
+    assert len(translated(work.output.read_bytes())) == len(made.lines)
+
+
+# Mistakes
+
+
+def test_mistakes_are_one_sentence(made, work):
+    nowhere = work.folder / "nowhere"
+    assert f"{nowhere} is missing" in work.refused("--input", nowhere)
+    assert f"{nowhere} is missing" in work.refused("--path", f"{work.path}:{nowhere}")
+    assert "the folder of --output" in work.refused("--output", nowhere / "out")
+    assert "--input FILE is missing" in work.refused("--input", "-")
+    assert "unrecognized arguments: --beams 4. See: python " in work.refused("--beams", 4)
+    assert "--user-dir was not imported" in work.refused("--user-dir", nowhere)
+    assert "Cannot combine --fp16 and --tpu" in work.refused("--fp16", "--tpu")
+    assert "--nbest 9 is more than --beam 5" in work.refused("--nbest", 9)
+    assert "--workers 0: give at least 1" in work.refused("--workers", 0)
+    work.input.write_bytes(b"ba\nbe\nb\xff bi\n")
+    assert "line 3 of " in work.refused() and "is not UTF-8 text" in work.refused()
+    assert os.listdir(work.folder) == ["in"]
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_fairseq_cannot_load_is_one_sentence(work, workers):
+    data = work.folder / "data"
+    data.mkdir()
+    work.made = SimpleNamespace(data=data, log=work.made.log)
+    flags = ("--source-lang", "xx", "--target-lang", "yy", "--workers", workers, "--chunk-lines", 10)
+    assert "dict.xx.txt: No such file" in work.refused(*flags)
+    assert sorted(os.listdir(work.folder)) == ["data", "in"]
+
+
+def test_help(made):
+    done = cli.run_script(SCRIPT, "--help", log=made.log)
+    assert done.stdout.startswith("usage: python scripts/translate.py DATA-BIN")
+    assert "--chunk-lines" in done.stdout and "--lenpen" in done.stdout and not done.stderr
+
+
+# Parts
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("translate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
+def test_scan(script, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(sys.modules["translation.output"], "BLOCK", block)
+    (tmp_path / "text").write_bytes("eins\nzwei Ä\r\n\n\u2028\nlast".encode("utf-8"))
+    found = script.scan(tmp_path / "text")
+    assert found["lines"] == 5 and found["bytes"] == 23
+    for bad, line in ((b"\xc3", 1), (b"a\nb\xc3\x28\n", 2), (b"\xe2\x82\n", 1), (b"a\n\n\xe2\x82", 3)):
+        (tmp_path / "text").write_bytes(bad)
+        with pytest.raises(script.Problem, match=f"^line {line} of "):
+            script.scan(tmp_path / "text")
+
+
+def test_progress(script, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    now = [0.0]
+    monkeypatch.setattr(script.time, "time", lambda: now[0])
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = script.Progress(1000, 9000)
+        for _ in range(4):
+            progress.add(1000)
+            now[0] += 6
+        progress.end()
+        line = "4,000 / 9,000 lines (44.4%), 250.0 lines/s, 0:00:20 left"
+        assert stream.getvalue().startswith("1,000 lines are there already: continuing\n")
+        assert (f"\r{line}\x1b[K\r" in stream.getvalue()) == stream.isatty()
+        assert f"\n{line}\n" in stream.getvalue() or stream.isatty()
+
+
+@pytest.mark.slow
+def test_memory_is_constant(made, work):
+    """The process, and what it started, have no more memory after 12,000 lines than after 2,000."""
+    work.write(made.lines * 300)
+    started = work.start("--chunk-lines", 200)
+    used = []
+    for lines in (2000, 11500):
+        work.wait_for_lines(lines, started)
+        with open(f"/proc/{started.process.pid}/status") as f:
+            used.append(next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")))
+    started.wait()
+    assert used[1] < used[0] + 10000, used
