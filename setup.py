@@ -26,6 +26,7 @@ setup(
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis"],
         "recipes": ["sacremoses", "sentencepiece", "rouge-score"],  # what examples and scripts prepare and score with
+        "onnx": ["onnx", "onnxruntime"],  # what scripts/export_onnx.py and examples/onnx need
         "bench": ["labml-nn", "feedback-transformer-pytorch"],  # what scripts/bench compares with
     },
     zip_safe=False,

@@ -107,6 +107,7 @@ def _run_forked(args, prefix):
     sys.argv = args
     try:
         if args[0].endswith(".py"):
+            sys.path.insert(0, os.path.dirname(os.path.abspath(args[0])))  # as Python does
             runpy.run_path(args[0], run_name="__main__")
         else:
             runpy.run_module(args[0], run_name="__main__", alter_sys=True)
