@@ -140,7 +140,9 @@ class FeedbackGenerator(SequenceGenerator):
         if not alike:
             return self.model.forward_decoder(tokens, encoder_outs, states, self.temperature)
         # Before the first step the beams of a sentence are all equal: one stands for them.
+        self.model.set_decoder_beam_size(1)
         lprobs, attn = self.model.forward_decoder(tokens[:: self.beam_size], encoder_outs, states, self.temperature)
+        self.model.set_decoder_beam_size(self.beam_size)
         self.model.reorder_incremental_state(states, each_beam)
         return lprobs[each_beam], attn[each_beam] if attn is not None else None
 

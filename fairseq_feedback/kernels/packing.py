@@ -32,6 +32,11 @@ class Packed:
         return Packed, ()
 
 
+def may_pack(training: bool) -> bool:
+    """Packed weights have no gradients, and no place in a traced graph."""
+    return not (training or torch.is_grad_enabled() or torch.jit.is_tracing())
+
+
 def pack(w: Affine, int8: bool = False):
     """Something that reference.linear takes for an Affine."""
     if int8:

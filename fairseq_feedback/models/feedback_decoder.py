@@ -341,10 +341,10 @@ class FeedbackDecoder(TransformerDecoderBase):
     def _refresh_packed(self, reach: int):
         if self.int8 and self.memory.layer_weights.device.type != "cpu":
             raise FeedbackError("--decode-int8 is for CPUs: give --cpu, or use --fp16 instead")
-        if self.training or torch.is_grad_enabled():
-            self.packed.clear()
-        else:
+        if packing.may_pack(self.training):
             self.packed.refresh(self.parameters(), self._pack, self.int8, reach)
+        else:
+            self.packed.clear()
 
     def _pack(self, int8, reach):
         return PackedDecoder(
@@ -358,7 +358,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         if self.adaptive_softmax is not None:
             return features
         if not torch.jit.is_scripting():
-            if not (self.training or torch.is_grad_enabled()):
+            if packing.may_pack(self.training):
                 return self._packed_output(features)
         return F.linear(features, self.output_projection.weight, self.output_bias)
 

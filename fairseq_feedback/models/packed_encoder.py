@@ -8,7 +8,7 @@ from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
 from fairseq_feedback.kernels import encoder as kernel
-from fairseq_feedback.kernels.packing import Packed, joined, pack
+from fairseq_feedback.kernels.packing import Packed, joined, may_pack, pack
 from fairseq_feedback.kernels.products import can_pack
 from fairseq_feedback.kernels.weights import Affine
 
@@ -36,7 +36,7 @@ class PackedEncoder(TransformerEncoderBase):
 
     @torch.jit.unused
     def _can_pack(self) -> bool:
-        if self.training or torch.is_grad_enabled() or not (self.int8 or can_pack(self.embed_tokens.weight)):
+        if not may_pack(self.training) or not (self.int8 or can_pack(self.embed_tokens.weight)):
             return False
         if any(getattr(module, "apply_during_inference", False) for module in self.modules()):
             return False  # --retain-dropout

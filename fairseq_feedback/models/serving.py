@@ -13,7 +13,7 @@ kernels/__init__.py.
 """
 
 import warnings
-from typing import List, Tuple
+from typing import Tuple
 
 import torch
 import torch.nn as nn
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import reference
-from fairseq_feedback.kernels.weights import Affine, CrossMemory
+from fairseq_feedback.kernels.weights import CrossMemory
 
 MEMORY = ["memory_keys", "memory_values"]
 NEW_MEMORY = ["new_memory_keys", "new_memory_values"]
@@ -40,12 +40,7 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor):
         encoded = self.encoder(tokens, src_lengths=None)
-        keys: List[Affine] = []
-        values: List[Affine] = []
-        for layer in self.decoder.layers:
-            attn = layer.encoder_attn
-            keys.append(Affine(attn.k_proj.weight, attn.k_proj.bias))
-            values.append(Affine(attn.v_proj.weight, attn.v_proj.bias))
+        keys, values = self.decoder._source_weights()
         padding = tokens.eq(self.encoder.padding_idx)
         cross = reference.project_source(encoded["encoder_out"][0], padding, keys, values, self.decoder.heads)
         start_keys, start_values = self._start(tokens.size(0))
