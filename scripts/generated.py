@@ -4,7 +4,7 @@ import re
 
 from tool import Problem, read_lines
 
-FINISHED = re.compile(r"Translated ([\d,]+) sentences \(([\d,]+) tokens\) in ([\d.]+)s")
+FINISHED = re.compile(r"Translated ([\d,]+) sentences \([\d,]+ tokens\) in ([\d.]+)s(?: \(([\d.]+) sentences/s)?")
 
 
 def read(path, kind, expected=None):
@@ -35,5 +35,6 @@ def seconds(path):
     for line in read_lines(path):
         match = FINISHED.search(line)
         if match:
-            return float(match.group(3))
+            sentences, seconds, rate = (float((x or "0").replace(",", "")) for x in match.groups())
+            return sentences / rate if rate else seconds  # the rate has more digits
     return None

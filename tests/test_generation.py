@@ -1,4 +1,4 @@
-"""fairseq's generators with our model, against a slow search that keeps no state between steps."""
+"""Generators with our model, against a slow search that keeps no state between steps."""
 
 import argparse
 import copy
@@ -18,6 +18,8 @@ from helpers import (
     make_transformer,
     needs_current_fairseq,
 )
+
+from fairseq_feedback.generation.generator import FeedbackGenerator
 
 pytestmark = pytest.mark.core
 
@@ -76,7 +78,7 @@ def sentences(sample):
     return [src[None, :length] for src, length in rows]
 
 
-def generate(models, dictionary, sample, generator=SequenceGenerator, inputs=None, **options):
+def generate(models, dictionary, sample, generator=FeedbackGenerator, inputs=None, **options):
     models = models if isinstance(models, list) else [models]
     made = generator(models, dictionary, **{"beam_size": 3, "max_len_b": 12, **options})
     return made.generate(models, sample, **(inputs or {}))
@@ -552,7 +554,7 @@ def record_cross_rows(model, monkeypatch):
     def recorded(incremental_state, order):
         reorder(incremental_state, order)
         for state in incremental_state.values():
-            rows.append((state["keys"].size(1), state["cross_keys"].size(1)))
+            rows.append((len(order), state["cross_keys"].size(1)))
 
     monkeypatch.setattr(model.decoder, "reorder_incremental_state", recorded)
     return rows
@@ -570,7 +572,8 @@ def test_encoder_keys_are_kept_once_per_sentence(strategy, dictionary, monkeypat
     for each in (model, alone):
         torch.manual_seed(1)
         chosen = search.Sampling(dictionary, sampling_topk=5) if strategy else None
-        results.append(generate(each, dictionary, sample, beam_size=5, search_strategy=chosen))
+        options = dict(beam_size=5, search_strategy=chosen, generator=SequenceGenerator)
+        results.append(generate(each, dictionary, sample, **options))
     assert_same_hypos(*results)
     assert len(shared_rows) > 3
     assert len({rows for rows, _ in shared_rows}) > 1  # sentences left the batch

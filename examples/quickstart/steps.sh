@@ -45,10 +45,10 @@ train() { # NAME ARCH DECODER-LAYERS
         --log-format simple --log-interval 100
 }
 
-translate() { # NAME
+translate() { # NAME [OPTION...]
     local -x OMP_NUM_THREADS
     OMP_NUM_THREADS=$(getconf _NPROCESSORS_ONLN)
     logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
         --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --batch-size 50 \
-        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe
+        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe "${@:2}"
 }

@@ -74,7 +74,7 @@ class FeedbackGenerator(SequenceGenerator):
         lengths = net_input.get("src_lengths")
         if lengths is None:
             lengths = (source.ne(self.eos) & source.ne(self.pad)).long().sum(dim=1)
-        longest = self._longest(source.size(1))
+        longest = self._longest(source, lengths)
         encoder_outs = self.model.forward_encoder(net_input)
         each_beam = torch.arange(len(source), device=source.device).repeat_interleave(self.beam_size)
         encoder_outs = self.model.reorder_encoder_out(encoder_outs, each_beam)
@@ -146,8 +146,10 @@ class FeedbackGenerator(SequenceGenerator):
         self.model.reorder_incremental_state(states, each_beam)
         return lprobs[each_beam], attn[each_beam] if attn is not None else None
 
-    def _longest(self, source_length: int) -> int:
-        longest = min(int(self.max_len_a * source_length + self.max_len_b), self.max_len - 1)
+    def _longest(self, source: Tensor, lengths: Tensor) -> int:
+        longest = min(int(self.max_len_a * source.size(1) + self.max_len_b), self.max_len - 1)
+        if self.match_source_len:
+            longest = int(lengths.max())
         if self.min_len > longest:
             raise FeedbackError(
                 f"--min-len {self.min_len} is more than the longest output allowed here, {longest}: give less, or more "

@@ -1,4 +1,4 @@
-"""Keys and values of the memory while decoding: allocated ahead, written in place, and not moved when beams are reordered.
+"""Keys and values of the memory while decoding: allocated ahead, written in place, not moved when beams are reordered.
 
 The beams of a sentence keep their slots together. A beam that goes on from another one's past does not copy it, but
 remembers whose it was: `origin`. Attention runs over the slots of all beams of the sentence and hides the others'.

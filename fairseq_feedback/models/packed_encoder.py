@@ -18,6 +18,7 @@ class PackedEncoder(TransformerEncoderBase):
 
     def __init__(self, cfg, dictionary, embed_tokens, return_fc=False):
         super().__init__(cfg, dictionary, embed_tokens, return_fc)
+        self.dropout_module.module_name = "TransformerEncoder"  # the name that --retain-dropout-modules knows
         self.activation = str(cfg.activation_fn)
         self.packed = Packed()
         self.int8 = False

@@ -1,7 +1,6 @@
 """The same translations by the command fairseq-generate, and its own clock."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from argparse import Namespace
 
 import decode_report
 import decode_systems
+import generated
 import torch
 from decode_cases import BF16, FEEDBACK, INT8, TRANSFORMER
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
@@ -18,7 +18,6 @@ from fairseq_feedback.errors import FeedbackError
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
-TRANSLATED = re.compile(r"Translated ([\d,]+) sentences .*\(([\d.]+) sentences/s")
 
 
 def run(case, repeats, threads, say):
@@ -70,10 +69,11 @@ def generate(data, checkpoint, case, system, threads):
     command += ["--path", checkpoint, "-s", "xx", "-t", "yy", "--batch-size", str(case.sentences)]
     command += ["--beam", str(case.beam), "--min-len", str(case.target), "--max-len-b", str(case.target), "--quiet"]
     command += ["--required-batch-size-multiple", "1", *FLAGS.get(system, [])]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
-    )
-    found = TRANSLATED.search(done.stderr + done.stdout)
-    if done.returncode or not found:
-        raise FeedbackError(f"fairseq-generate failed: {done.stderr.strip().splitlines()[-1:]}")
-    return int(found.group(1).replace(",", "")) / float(found.group(2))
+    with open(checkpoint + ".log", "w+") as log:
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
+        log.seek(0)
+        last = log.read().strip().split("\n")[-1]
+    if code:
+        raise FeedbackError(f"fairseq-generate failed: {last}")
+    return generated.seconds(checkpoint + ".log")

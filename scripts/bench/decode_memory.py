@@ -32,7 +32,7 @@ def most_rows(case, shape, system, threads, say):
     each = max(1, (high - low) / (more - few))
     rows = max(1, int((case.limit_mb * 1e6 - low) / each) + few)
     say(
-        f"{case.name}: {system} {shape.name} takes {low / 1e6:.1f} MB with {few} texts and {each / 1e6:.2f} MB for each "
-        f"more: {rows} texts within {case.limit_mb} MB"
+        f"{case.name}: {system} {shape.name} takes {low / 1e6:.1f} MB with {few} texts, and {each / 1e6:.2f} MB for "
+        f"each more: {rows} texts within {case.limit_mb} MB"
     )
     return rows

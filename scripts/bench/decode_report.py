@@ -39,9 +39,9 @@ def markdown(result):
         rows = [r for r in result["rows"] if r["case"] == case]
         lines += table(case, rows) + [""]
     lines += [
-        "Words/s, then as a multiple of the transformer's of the same shape, and of that of the first line. Where memory "
-        "was measured, then its peak above the weights, as a multiple of the transformer's (its own: MB). [n]: with so "
-        "many texts at once.",
+        "Words/s, then as a multiple of the transformer's of the same shape, and of that of the first line. Where "
+        "memory was measured, then its peak above the weights, as a multiple of the transformer's (its own: MB). [n]: "
+        "with so many texts at once.",
         "",
         origin(result["about"]),
     ]

@@ -44,7 +44,7 @@ def build(shape, system):
                 p.add_(0.1 * torch.randn_like(p))
     if system == BF16:
         model.bfloat16()
-    model.eval().requires_grad_(False)
+    model.eval()
     model.prepare_for_inference_(cfg)
     return task, model
 
@@ -142,6 +142,7 @@ def _converter(shape, model, task):
         """Their converter of fairseq's models, for one that is in memory."""
 
         def _load(self):
+            model.requires_grad_(False)  # not in build(): for the others, this makes torch multiply in a slow way
             layers = (shape.encoder_layers, shape.decoder_layers)
             spec = transformer_spec.TransformerSpec.from_config(layers, shape.heads, pre_norm=False)
             theirs.set_transformer_encoder(spec.encoder, model.encoder)

@@ -18,7 +18,8 @@ usage() {
 Usage: bash scripts/bench/depths.sh [--out FOLDER] [--updates N] [--repeats N]
 
 Trains the quickstart's two models with 1 to 6 decoder layers, translates the test set with each by
-fairseq-generate, and ends with a table and a plot of BLEU against words/s (FOLDER/depths.{json,md,png}).
+fairseq-generate (the feedback models also in bfloat16 and with 8 bits), and ends with a table and a plot
+of BLEU against words/s: FOLDER/depths.json, depths.md and depths.png.
 About 75 minutes on 2 cores, nearly all of it training. A run that was stopped goes on where it was;
 a finished one only translates again.
 
@@ -47,6 +48,11 @@ cd -- "$FEEDBACK_ROOT"
 begin_run "$(cksum "$QUICKSTART"/{steps.sh,[!r]*.py} | cksum) $UPDATES"
 
 train_one() { train "$1" "${1%-*}" "${1##*-}"; } # ARCH-LAYERS
+translations() { # MODEL NAME [OPTION]
+    local name=$2
+    translate "$1" "${@:3}"
+    mv -- "$OUT/test-$1.txt" "$OUT/test-$name.$repeat.txt"
+}
 models() { both train_one "feedback_transformer-$1" "transformer-$1"; }
 
 step corpus "1/5  Corpus"
@@ -63,8 +69,10 @@ feedback_say "5/5  Translating the test set, $REPEATS times with each model"
 for ((repeat = 1; repeat <= REPEATS; repeat++)); do
     for layers in 1 2 3 4 5 6; do
         for arch in feedback_transformer transformer; do
-            translate "$arch-$layers"
-            mv -- "$OUT/test-$arch-$layers.txt" "$OUT/test-$arch-$layers.$repeat.txt"
+            translations "$arch-$layers" "$arch-$layers"
+        done
+        for flag in --bf16 --decode-int8; do
+            translations "feedback_transformer-$layers" "feedback_transformer$flag-$layers" "$flag"
         done
     done
 done

@@ -57,7 +57,8 @@ def main():
     for case in cases:
         rows += run(replace(case, bf16=args.bf16), args, repeats, missing)
     report.compare(rows)
-    result = dict(about=report.about("scripts/bench/train.py", args.device, args.threads, repeats), parity=gate, rows=rows)
+    about = report.about("scripts/bench/train.py", args.device, args.threads, repeats)
+    result = dict(about=about, parity=gate, rows=rows)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(result, f, indent=1)

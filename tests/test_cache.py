@@ -1,0 +1,132 @@
+"""The decoding cache under reorderings of every kind: each row must go on as if it had been alone from the start."""
+
+import pytest
+import torch
+from helpers import VARIANTS, make_batch, make_dictionary, make_language_model, make_model
+
+from fairseq_feedback.kernels import cache
+
+pytestmark = pytest.mark.core
+
+
+def move_beams(rows, beams, g):
+    """Rows within each sentence, some twice."""
+    first = torch.arange(rows) // beams * beams
+    return first + torch.randint(beams, (rows,), generator=g)
+
+
+def end_sentences(rows, beams, g):
+    order = move_beams(rows, beams, g).view(-1, beams)
+    kept = torch.rand(len(order), generator=g) < 0.7
+    kept[0] = True
+    return order[kept].flatten()
+
+
+def mix_sentences(rows, beams, g):
+    return torch.randint(rows, (rows,), generator=g)
+
+
+def more_rows(rows, beams, g):
+    return torch.randint(rows, (rows + beams + 1,), generator=g)
+
+
+def spread(rows, beams, g):
+    return torch.arange(rows).repeat_interleave(2)
+
+
+def stay(rows, beams, g):
+    return torch.arange(rows)
+
+
+HISTORIES = dict(
+    beams=[move_beams] * 8,
+    sentences_end=[move_beams, end_sentences, stay, end_sentences, move_beams, end_sentences, move_beams, stay],
+    mixed=[move_beams, move_beams, mix_sentences, move_beams, end_sentences, mix_sentences, stay, move_beams],
+    grown=[move_beams, more_rows, move_beams, move_beams, stay, more_rows, mix_sentences, stay],
+    spread=[spread, move_beams, move_beams, end_sentences, move_beams, mix_sentences, spread, move_beams],
+)
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("announced", [1, 2, 3])
+@pytest.mark.parametrize("variant", ["plain", "unshared_pre_norm", "span_3", "no_cross_attention"])
+def test_every_row_keeps_its_own_past(variant, announced, history):
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
+    src, lengths, _ = make_batch(dictionary, rows=6)
+    follow(model.decoder, dictionary, announced, HISTORIES[history], rows=6, source=(model.encoder, src, lengths))
+
+
+@pytest.mark.parametrize("options", [{}, dict(adaptive_span=True, adaptive_span_ramp=2)], ids=["fixed", "learned"])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_relative_positions_with_beams_together(history, options):
+    dictionary = make_dictionary()
+    model = make_language_model(dictionary=dictionary, memory_span=4, **options).double()
+    follow(model.decoder, dictionary, 3, HISTORIES[history], rows=6)
+
+
+def test_a_moving_window_with_beams_together():
+    """Long enough for the slots to be moved to the buffer's start, and for the buffer to grow."""
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary, memory_span=20).double()
+    src, lengths, _ = make_batch(dictionary, rows=6)
+    follow(model.decoder, dictionary, 3, [move_beams] * 90, rows=6, source=(model.encoder, src, lengths))
+
+
+@torch.no_grad()
+def follow(decoder, dictionary, announced, history, rows, source=None):
+    """Decode random words, with a reordering after each; compare every step with teacher forcing."""
+    g = torch.Generator().manual_seed(0)
+
+    def words(n):
+        return torch.randint(dictionary.nspecial, len(dictionary), (n, 1), generator=g)
+
+    decoder.set_beam_size(announced)
+    sentence = torch.arange(rows)
+    whole = encoded(source, sentence)
+    state, tokens = {}, words(rows)
+    beams = announced
+    for reorder in [*history, stay]:
+        got, extra = decoder(tokens, encoder_out=whole, incremental_state=state)
+        want, forced = decoder(tokens, encoder_out=encoded(source, sentence))
+        torch.testing.assert_close(got[:, -1], want[:, -1])
+        if extra["attn"][0] is not None:
+            torch.testing.assert_close(extra["attn"][0][:, -1], forced["attn"][0][:, -1])
+        order = reorder(len(tokens), beams if len(tokens) % beams == 0 else 1, g)
+        decoder.reorder_incremental_state_scripting(state, order)
+        sentence = sentence[order]
+        tokens = torch.cat([tokens[order], words(len(order))], dim=1)
+
+
+def encoded(source, rows):
+    if source is None:
+        return None
+    encoder, src, lengths = source
+    return encoder(src[rows], lengths[rows])
+
+
+def test_beams_of_a_sentence_are_not_copied():
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary)
+    src, lengths, _ = make_batch(dictionary, rows=6)
+    model.decoder.set_beam_size(3)
+    state, tokens = {}, torch.full((6, 1), dictionary.eos())
+    whole = model.encoder(src, lengths)
+    model.decoder(tokens, encoder_out=whole, incremental_state=state)
+    ((_, buffers),) = state.items()
+    filled = buffers["keys"][:, :, :, : 3 * 2]  # the slot of zeros and that of the first step
+    place, before = filled.data_ptr(), filled.clone()
+    assert cache.beams_together(buffers) == 3 and buffers["keys"].size(1) == 2
+    model.decoder.reorder_incremental_state(state, torch.tensor([1, 1, 0, 5, 4, 4]))
+    assert buffers["keys"].data_ptr() == place and torch.equal(filled, before)
+
+
+def test_a_source_with_a_row_for_each_sentence():
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary).double()
+    src, lengths, _ = make_batch(dictionary, rows=2)
+    tokens = torch.randint(dictionary.nspecial, len(dictionary), (6, 5), generator=torch.Generator().manual_seed(3))
+    repeated = model.encoder(src.repeat_interleave(3, 0), lengths.repeat_interleave(3, 0))
+    want, _ = model.decoder(tokens, encoder_out=repeated)
+    got, _ = model.decoder(tokens, encoder_out=model.encoder(src, lengths), incremental_state={})
+    torch.testing.assert_close(got, want)
