@@ -25,9 +25,9 @@ setup(
     ],
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis"],
-        "recipes": ["sacremoses", "sentencepiece", "rouge-score"],  # what examples and scripts prepare and score with
+        "recipes": ["sacremoses", "sentencepiece", "rouge-score", "matplotlib"],  # of examples and scripts
         "onnx": ["onnx", "onnxruntime"],  # what scripts/export_onnx.py and examples/onnx need
-        "bench": ["labml-nn", "feedback-transformer-pytorch"],  # what scripts/bench compares with
+        "bench": ["labml-nn", "feedback-transformer-pytorch", "ctranslate2"],  # what scripts/bench compares with
     },
     zip_safe=False,
 )

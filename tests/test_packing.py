@@ -46,7 +46,9 @@ def test_packed_decoding(variant):
     torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, dict(output_bias=True), dict(adaptive_span=True, adaptive_span_start=2)], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, dict(output_bias=True), dict(adaptive_span=True, adaptive_span_start=2)], ids=str
+)
 def test_packed_language_model(options):
     packed, plain = modes(make_language_model(dictionary=DICTIONARY, **options), ragged=False)
     torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)

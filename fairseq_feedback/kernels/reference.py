@@ -268,7 +268,7 @@ def hide_others(
     hidden: Optional[Tensor],  # (B, M)
     beams: int,
 ) -> Tensor:
-    """Of the slots of rows that stand together, those that are not a row's own: (R, beams, M * beams)."""
+    """Of the slots of rows that stand together, those that are not a row's own (18): (R, beams, M * beams)."""
     others = origin.unsqueeze(2) != torch.arange(beams, device=origin.device)  # (B, M, beams)
     if hidden is not None:
         others = others | hidden.unsqueeze(2)

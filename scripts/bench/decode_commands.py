@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from fairseq_feedback.errors import FeedbackError
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+BATCHES = 4  # of the case's sentences: the first one also packs the weights
 FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
 
 
@@ -32,7 +33,7 @@ def run(case, repeats, threads, say):
                 seconds[system, shape].append(taken)
                 say(f"  {repeat + 1}/{repeats} {system} {shape.name}: {taken:.2f} s")
     for system, shape in made:
-        words = Namespace(words=case.sentences * case.target, parameters=None)
+        words = Namespace(words=BATCHES * case.sentences * case.target, parameters=None)
         rows.append(decode_report.row(case, shape, system, words, seconds[system, shape]))
     return rows
 
@@ -57,7 +58,7 @@ def write(folder, case, shape, system):
             words.save(os.path.join(data, f"dict.{side}.txt"))
             prefix = os.path.join(data, f"test.xx-yy.{side}")
             builder = MMapIndexedDatasetBuilder(prefix + ".bin")
-            for sentence in sample["net_input"]["src_tokens"]:
+            for sentence in sample["net_input"]["src_tokens"].repeat(BATCHES, 1):
                 builder.add_item(sentence)
             builder.finalize(prefix + ".idx")
     return data, checkpoint

@@ -1,0 +1,144 @@
+"""The decoding benchmark: its command, its gate, its words for mistakes, and the report on depths."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import pytest
+from helpers import needs_current_fairseq
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.kernels import cache
+
+BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "bench")
+pytestmark = needs_current_fairseq
+
+
+def command(name, *args, timeout=300):
+    done = [sys.executable, os.path.join(BENCH, name), *args]
+    return subprocess.run(done, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def decode(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.join(BENCH, ".."))
+    monkeypatch.syspath_prepend(BENCH)
+    import decode
+
+    monkeypatch.setattr(decode.systems, "quiet", lambda: None)
+    monkeypatch.setattr(decode.torch, "set_num_threads", lambda n: None)
+    return decode
+
+
+def test_quick_cases_as_a_command(tmp_path):
+    result, table = tmp_path / "result.json", tmp_path / "table.md"
+    done = command(
+        "decode.py", "--quick", "--repeats", "2", "--threads", "1", "--json", str(result), "--markdown", str(table)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == table.read_text()
+    found = json.loads(result.read_text())
+    assert [(p["case"], p["shape"]) for p in found["parity"]] == [
+        ("quick", "2+2"), ("quick", "2+1"), ("quick-lm", "2 layers, span 16")
+    ]  # fmt: skip
+    assert "scripts/bench/decode.py --quick" in found["about"]["command"]
+    rows = {(r["case"], r["shape"], r["system"]): r for r in found["rows"]}
+    first = rows["quick", "2+2", "transformer"]
+    for (case, shape, _), r in rows.items():
+        same = rows[case, shape, "transformer"]
+        assert r["median_seconds"] == statistics.median(r["seconds"]) and len(r["seconds"]) == 2
+        assert r["speed_ratio"] == pytest.approx(r["words_per_second"] / same["words_per_second"])
+        assert r["peak_bytes"] > 0
+        if case == "quick":
+            assert r["words"] == 8 * 25
+            assert r["first_ratio"] == pytest.approx(r["words_per_second"] / first["words_per_second"])
+        else:
+            assert r["words"] == 30 * r["rows"]
+    systems = {system for _, _, system in rows}
+    assert systems >= {"transformer", "feedback", "feedback, --bf16", "feedback, --decode-int8"}
+    assert rows["quick-lm", "2 layers, span 16", "transformer"]["rows"] >= 1
+
+
+def test_through_fairseq_generate():
+    done = command(
+        "decode.py", "--cases", "quick", "--systems", "transformer", "feedback", "--repeats", "1", "--threads", "1",
+        "--through-fairseq-generate",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| quick | transformer | feedback |" in done.stdout
+
+
+def test_what_fails_the_gate_is_not_timed(decode, monkeypatch):
+    right = cache.append
+
+    def slightly_wrong(buffers, k, v, settings):
+        right(buffers, k, 1.05 * v, settings)
+
+    monkeypatch.setattr(cache, "append", slightly_wrong)
+    monkeypatch.setattr(decode.measure, "in_turns", lambda *args: pytest.fail("it was timed"))
+    monkeypatch.setattr(sys, "argv", ["decode.py", "--cases", "quick"])
+    with pytest.raises(FeedbackError, match="^quick is not timed: with 2\\+2, hypotheses differ"):
+        decode.main()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--cases", "no-such"], "--cases no-such: give some of beam-5, "),
+        (["--systems", "no-such"], "--systems no-such: give some of transformer, "),
+        (["--repeats", "0"], "--repeats 0: give at least 1"),
+        (["--json", "no-such/x.json"], "--json no-such/x.json: the folder does not exist"),
+    ],
+)
+def test_mistakes(decode, monkeypatch, flags, words):
+    monkeypatch.setattr(sys, "argv", ["decode.py", *flags])
+    with pytest.raises(FeedbackError) as error:
+        decode.main()
+    assert str(error.value).startswith(words)
+
+
+# depths.py
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """Two depths of two systems, translated twice; the transformer's deeper one has one sentence wrong."""
+    pytest.importorskip("matplotlib")
+    references = ["der alte Hund schläft .", "die Frau sieht ihn .", "es regnet heute in der Stadt ."]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "test.de").write_text("\n".join(references) + "\n", encoding="utf-8")
+    for name, rates in (("transformer", (3, 1)), ("feedback_transformer--decode-int8", (6, 2))):
+        for layers, rate in zip((1, 2), rates):
+            for repeat in (1, 2):
+                lines = [f"D-{i}\t-0.1\t{text}" for i, text in enumerate(references)]
+                if name == "transformer" and layers == 2:
+                    lines[1] = "D-1\t-0.1\tdas war falsch ."
+                speed = f"in {3 / rate / repeat:.1f}s ({rate * repeat:.2f} sentences/s, 9 tokens/s)"
+                lines.append(f"Translated 3 sentences (20 tokens) {speed}")
+                (tmp_path / f"test-{name}-{layers}.{repeat}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_depths(run_folder):
+    done = command("depths.py", str(run_folder))
+    assert done.returncode == 0, done.stderr
+    assert "| decoder layers | transformer | feedback, --decode-int8 |" in done.stdout
+    rows = {(r["system"], r["layers"]): r for r in json.loads((run_folder / "depths.json").read_text())["rows"]}
+    assert rows["transformer", 1]["bleu"] == pytest.approx(100)
+    assert 0 < rows["transformer", 2]["bleu"] < 90
+    # 17 words; 3 sentences at 3 and at 6 a second: the median of 1 and 0.5 seconds.
+    assert rows["transformer", 1]["words_per_second"] == pytest.approx(17 / 0.75)
+    assert (run_folder / "depths.md").read_text() in done.stdout
+    assert (run_folder / "depths.png").stat().st_size > 5000
+
+
+def test_depths_of_an_unfinished_run(run_folder, tmp_path):
+    path = run_folder / "test-transformer-2.2.txt"
+    path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
+    done = command("depths.py", str(run_folder))
+    assert done.returncode == 1
+    assert done.stderr == f"error: {path} does not say how long it took: run depths.sh to the end\n"
+    done = command("depths.py", str(run_folder / "text"))
+    assert "test.de is missing" in done.stderr and done.returncode == 1

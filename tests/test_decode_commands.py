@@ -1,0 +1,91 @@
+"""--decode-int8 and --bf16 of fairseq's commands."""
+
+import os
+from types import SimpleNamespace
+
+import cli
+import pytest
+from helpers import needs_current_fairseq
+
+from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
+
+pytestmark = [pytest.mark.core, needs_current_fairseq]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("decode")
+    log, data = folder / "log", cli.make_data(folder)
+    paths = {}
+    for name, arch in (("feedback", "feedback_transformer_tiny"), ("transformer", "transformer_tiny")):
+        more = [] if name == "feedback" else ["--decoder-embed-dim", 16, "--decoder-ffn-embed-dim", 24]
+        cli.run("train", *cli.train_flags(data, folder / name, *more, arch=arch, updates=40), log=log)
+        paths[name] = folder / name / "checkpoint_last.pt"
+    text = cli.make_text(folder)
+    cli.run("train", *cli.train_lm_flags(text, folder / "lm", updates=3), log=log)
+    return SimpleNamespace(folder=folder, log=log, data=data, text=text, lm=folder / "lm/checkpoint_last.pt", **paths)
+
+
+def generate(made, *more, path=None, check=True):
+    return cli.run("generate", *cli.generate_flags(made.data, path or made.feedback, *more), check=check, log=made.log)
+
+
+@pytest.mark.parametrize("flags", [["--decode-int8"], ["--bf16"], ["--decode-int8", "--bf16"]], ids=" ".join)
+def test_translations_are_nearly_the_same(made, flags):
+    exact, rounded = cli.best(generate(made).stdout), cli.best(generate(made, *flags).stdout)
+    assert exact.keys() == rounded.keys()
+    assert exact != rounded  # the option does something
+    for i, (score, _) in exact.items():
+        assert rounded[i][0] == pytest.approx(score, abs=0.1)
+    assert sum(text == rounded[i][1] for i, (_, text) in exact.items()) >= len(exact) - 2
+
+
+def test_int8_is_short_for_an_override(made):
+    override = generate(made, "--model-overrides", "{'decode_int8': True}").stdout
+    assert cli.best(generate(made, "--decode-int8").stdout) == cli.best(override)
+    both = generate(made, "--decode-int8", "--model-overrides", "{'dropout': 0.5}").stdout
+    assert cli.best(both) == cli.best(override)
+
+
+def test_interactive_and_from_pretrained(made):
+    with open(made.folder / "raw" / "test.xx") as f:
+        source = f.read()
+    flags = [*cli.common_flags(made.data), "--path", made.feedback, "--max-len-b", 10, "--decode-int8"]
+    stdout = cli.run("interactive", *flags, stdin=source, log=made.log).stdout
+    assert cli.best(stdout).keys() == cli.best(generate(made).stdout).keys()
+    folder, name = os.path.split(made.feedback)
+    model = FeedbackTransformerModel.from_pretrained(folder, name, made.data, decode_int8=True)
+    assert model.models[0].decoder.int8 and model.models[0].encoder.int8
+    texts = [model.translate(line, max_len_b=10) for line in source.splitlines()]
+    want = [text for _, text in cli.best(stdout).values()]
+    assert sum(a == b for a, b in zip(texts, want)) >= len(want) - 1  # other batches are rounded otherwise
+
+
+def test_a_model_of_fairseqs_own_is_refused(made):
+    done = generate(made, "--decode-int8", path=made.transformer, check=False)
+    assert done.returncode == 1
+    assert cli.last_line(done.stderr) == (
+        "error: --decode-int8 is for feedback models, and this checkpoint is another's: leave it out"
+    )
+
+
+def test_ensemble_of_both_kinds_without_options(made):
+    both = cli.best(generate(made, path=f"{made.feedback}:{made.transformer}").stdout)
+    assert both.keys() == cli.best(generate(made).stdout).keys()
+
+
+def test_a_language_model_in_bfloat16(made):
+    flags = [*cli.common_flags(made.text), "--task", "feedback_lm", "--path", made.lm, "--gen-subset", "test"]
+    losses = []
+    for more in ([], ["--bf16"]):
+        done = cli.run("eval_lm", *flags, *more, log=made.log)
+        line = next(line for line in (done.stdout + done.stderr).splitlines() if "Loss (base 2)" in line)
+        losses.append(float(line.split("Loss (base 2): ")[1].split(",")[0]))
+    assert losses[0] != losses[1] == pytest.approx(losses[0], abs=0.1)
+
+
+def test_the_option_of_training_is_kept_in_the_checkpoint(made):
+    name = made.folder / "int8"
+    cli.run("train", *cli.train_flags(made.data, name, "--decode-int8", updates=2), log=made.log)
+    cfg = cli.load(name / "checkpoint_last.pt")["cfg"]
+    assert vars(cfg["model"])["decode_int8"] if hasattr(cfg["model"], "arch") else cfg["model"]["decode_int8"]
