@@ -4,7 +4,7 @@ import re
 
 from tool import Problem, read_lines
 
-FINISHED = re.compile(r"Translated ([\d,]+) sentences \([\d,]+ tokens\) in ([\d.]+)s(?: \(([\d.]+) sentences/s)?")
+FINISHED = re.compile(r"Translated [\d,]+ sentences \(([\d,]+) tokens\) in ([\d.]+)s(?: .* ([\d.]+) tokens/s)?")
 
 
 def read(path, kind, expected=None):
@@ -35,6 +35,6 @@ def seconds(path):
     for line in read_lines(path):
         match = FINISHED.search(line)
         if match:
-            sentences, seconds, rate = (float((x or "0").replace(",", "")) for x in match.groups())
-            return sentences / rate if rate else seconds  # the rate has more digits
+            tokens, printed, rate = (float((x or "0").replace(",", "")) for x in match.groups())
+            return tokens / rate if rate else printed  # the rate has more digits
     return None

@@ -130,3 +130,18 @@ def test_a_source_with_a_row_for_each_sentence():
     want, _ = model.decoder(tokens, encoder_out=repeated)
     got, _ = model.decoder(tokens, encoder_out=model.encoder(src, lengths), incremental_state={})
     torch.testing.assert_close(got, want)
+
+
+def test_a_beam_that_overflows_leaves_the_others_alone():
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary).half()
+    src, lengths, _ = make_batch(dictionary, rows=3)
+    model.decoder.set_beam_size(3)
+    state, tokens = {}, torch.full((3, 1), dictionary.eos())
+    whole = model.encoder(src, lengths)
+    with torch.no_grad():
+        want, _ = model.decoder(tokens, encoder_out=whole, incremental_state={})
+        model.decoder(tokens, encoder_out=whole, incremental_state=state)
+        ((_, buffers),) = state.items()
+        cache.append(buffers, *[torch.full((1, 3, 2, 1, 8), float("inf")).half()] * 2, model.decoder._settings(0, 1))
+    assert want.isfinite().all() and buffers["keys"][:, :, :, :9].isfinite().all()

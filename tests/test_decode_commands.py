@@ -40,13 +40,6 @@ def test_translations_are_nearly_the_same(made, flags):
     assert sum(text == rounded[i][1] for i, (_, text) in exact.items()) >= len(exact) - 2
 
 
-def test_int8_is_short_for_an_override(made):
-    override = generate(made, "--model-overrides", "{'decode_int8': True}").stdout
-    assert cli.best(generate(made, "--decode-int8").stdout) == cli.best(override)
-    both = generate(made, "--decode-int8", "--model-overrides", "{'dropout': 0.5}").stdout
-    assert cli.best(both) == cli.best(override)
-
-
 def test_interactive_and_from_pretrained(made):
     with open(made.folder / "raw" / "test.xx") as f:
         source = f.read()
@@ -54,8 +47,8 @@ def test_interactive_and_from_pretrained(made):
     stdout = cli.run("interactive", *flags, stdin=source, log=made.log).stdout
     assert cli.best(stdout).keys() == cli.best(generate(made).stdout).keys()
     folder, name = os.path.split(made.feedback)
-    model = FeedbackTransformerModel.from_pretrained(folder, name, made.data, decode_int8=True)
-    assert model.models[0].decoder.int8 and model.models[0].encoder.int8
+    model = FeedbackTransformerModel.from_pretrained(folder, name, made.data)
+    model.models[0].decode_in_int8()
     texts = [model.translate(line, max_len_b=10) for line in source.splitlines()]
     want = [text for _, text in cli.best(stdout).values()]
     assert sum(a == b for a, b in zip(texts, want)) >= len(want) - 1  # other batches are rounded otherwise
@@ -84,8 +77,9 @@ def test_a_language_model_in_bfloat16(made):
     assert losses[0] != losses[1] == pytest.approx(losses[0], abs=0.1)
 
 
-def test_the_option_of_training_is_kept_in_the_checkpoint(made):
-    name = made.folder / "int8"
-    cli.run("train", *cli.train_flags(made.data, name, "--decode-int8", updates=2), log=made.log)
-    cfg = cli.load(name / "checkpoint_last.pt")["cfg"]
-    assert vars(cfg["model"])["decode_int8"] if hasattr(cfg["model"], "arch") else cfg["model"]["decode_int8"]
+def test_nothing_is_scored_in_int8(made):
+    done = generate(made, "--decode-int8", "--score-reference", check=False)
+    assert done.returncode == 1
+    assert cli.last_line(done.stderr) == (
+        "error: --decode-int8 is for decoding, and --score-reference does not: leave one out"
+    )

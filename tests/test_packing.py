@@ -172,7 +172,8 @@ def test_unchanged_weights_are_packed_once():
 def test_copies_and_checkpoints_know_nothing_of_it(int8):
     model = make_model(dictionary=DICTIONARY)
     names = set(model.state_dict())
-    model.encoder.int8 = model.decoder.int8 = int8
+    if int8:
+        model.decode_in_int8()
     with torch.no_grad():
         want = decode(model)
         for same in (copy.deepcopy(model), pickle.loads(pickle.dumps(model.decoder))):
@@ -192,8 +193,8 @@ def test_int8_is_close(make, dtype):
     options = dict(decoder_embed_dim=64, decoder_attention_heads=4)
     if make is make_model:
         options["encoder_embed_dim"] = 64
-    exact, rounded = (getattr(make(dictionary=DICTIONARY, decode_int8=i, **options), dtype)() for i in (False, True))
-    assert rounded.decoder.int8 and not exact.decoder.int8
+    exact, rounded = (getattr(make(dictionary=DICTIONARY, **options), dtype)() for _ in range(2))
+    rounded.decode_in_int8()
     with torch.no_grad():
         want, got = decode(exact).float().log_softmax(-1), decode(rounded).float().log_softmax(-1)
     difference = (got - want).abs().mean()
@@ -202,7 +203,5 @@ def test_int8_is_close(make, dtype):
 
 @needs_gpu
 def test_int8_on_a_gpu_is_refused():
-    model = make_model(dictionary=DICTIONARY, decode_int8=True).cuda()
-    src, lengths, prev = (x.cuda() for x in make_batch(DICTIONARY))
-    with torch.no_grad(), pytest.raises(FeedbackError, match="--decode-int8 is for CPUs"):
-        model.decoder(prev, encoder_out=model.encoder(src, lengths), incremental_state={})
+    with pytest.raises(FeedbackError, match="--decode-int8 is for CPUs, and this model is on cuda"):
+        make_model(dictionary=DICTIONARY).cuda().decode_in_int8()

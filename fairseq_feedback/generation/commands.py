@@ -1,6 +1,5 @@
 """What fairseq's commands do differently for feedback models."""
 
-import ast
 from functools import wraps
 
 from fairseq import options
@@ -9,7 +8,7 @@ from fairseq.tasks import FairseqTask
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.generator import FeedbackGenerator, has_feedback
 
-INT8 = "decode_int8"
+asked = {"int8": False}  # by the command line read last: fairseq has no place for an option of ours to go
 
 
 def search_with_our_generator() -> None:
@@ -18,8 +17,15 @@ def search_with_our_generator() -> None:
 
     @wraps(build)
     def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
-        if int8_was_asked_for() and not all(has_feedback(model) for model in models):
-            raise FeedbackError("--decode-int8 is for feedback models, and this checkpoint is another's: leave it out")
+        if asked["int8"]:
+            if getattr(args, "score_reference", False):
+                raise FeedbackError("--decode-int8 is for decoding, and --score-reference does not: leave one out")
+            if not all(has_feedback(model) for model in models):
+                raise FeedbackError(
+                    "--decode-int8 is for feedback models, and this checkpoint is another's: leave it out"
+                )
+            for model in models:
+                model.decode_in_int8()
         ours = seq_gen_cls is None and not getattr(args, "print_alignment", None)
         if ours and any(has_feedback(model) for model in models):
             seq_gen_cls = FeedbackGenerator
@@ -29,7 +35,7 @@ def search_with_our_generator() -> None:
 
 
 def offer_int8() -> None:
-    """--decode-int8 of fairseq-generate and fairseq-interactive is short for --model-overrides."""
+    """--decode-int8 of fairseq-generate and fairseq-interactive."""
     add, parse = options.add_generation_args, options.parse_args_and_arch
 
     @wraps(add)
@@ -44,19 +50,12 @@ def offer_int8() -> None:
     def parse_args_and_arch(*args, **kwargs):
         parsed = parse(*args, **kwargs)
         known = parsed[0] if isinstance(parsed, tuple) else parsed
-        if hasattr(known, "model_overrides") and getattr(known, INT8, False):
-            known.model_overrides = str({**ast.literal_eval(known.model_overrides), INT8: True})
-            _asked_for.add(INT8)
+        asked["int8"] = getattr(known, "decode_int8", False)
         return parsed
 
     options.add_generation_args = add_generation_args
     options.parse_args_and_arch = parse_args_and_arch
 
 
-def int8_was_asked_for() -> bool:
-    return INT8 in _asked_for
-
-
-_asked_for = set()
 search_with_our_generator()
 offer_int8()

@@ -31,8 +31,9 @@ class FeedbackEnsemble(EnsembleModel):
     def reorder_encoder_out(self, encoder_outs, new_order):
         if not self.has_encoder():
             return []
+        stateful = self.has_incremental_states()
         return [
-            out if has_feedback(model) else model.encoder.reorder_encoder_out(out, new_order)
+            out if stateful and has_feedback(model) else model.encoder.reorder_encoder_out(out, new_order)
             for model, out in zip(self.models, encoder_outs)
         ]
 
@@ -43,7 +44,6 @@ class Beams(NamedTuple):
     tokens: Tensor  # (B, longest + 2), the first is the one that begins every sentence
     scores: Tensor  # (B, longest + 1) the sums up to each step
     attn: Optional[Tensor]  # (B, S, longest + 2)
-    ended: Tensor  # (R, beam) True: this row's hypothesis has ended, what it goes on with counts no more
 
 
 class Candidates(NamedTuple):
@@ -57,14 +57,15 @@ class Candidates(NamedTuple):
 class FeedbackGenerator(SequenceGenerator):
     """The hypotheses and scores of the host's beam search. Between equal scores it may choose another one.
 
-    What is not plain beam search runs through the host's own loop.
+    What is not plain beam search runs through the host's own loop. Under --retain-dropout, the beams of a sentence
+    share the first step's dropout.
     """
 
     def __init__(self, models, *args, **kwargs):
         super().__init__(FeedbackEnsemble(models), *args, **kwargs)
-        self.model.set_decoder_beam_size(self.beam_size)
 
     def _generate(self, sample, prefix_tokens=None, constraints=None, bos_token=None):
+        self.model.set_decoder_beam_size(self.beam_size)
         net_input = sample["net_input"]
         plain = type(self.search) is search.BeamSearch and constraints is None and self.lm_model is None
         if not plain or "src_tokens" not in net_input or self.vocab_size <= 2 * self.beam_size:
@@ -91,7 +92,6 @@ class FeedbackGenerator(SequenceGenerator):
 
             # A hypothesis may end only where it is among the best `beam` candidates.
             ends = candidates.tokens.eq(self.eos) & candidates.scores.ne(-math.inf)
-            ends[:, : self.beam_size] &= ~beams.ended
             ending = ends[:, : self.beam_size]
             rows = candidates.rows[:, : self.beam_size][ending]
             done: List[int] = []  # sentences that have all their hypotheses
@@ -109,14 +109,13 @@ class FeedbackGenerator(SequenceGenerator):
                     "or too large for half precision?"
                 )
 
-            # The best of the others go on. If there are too few of them, rows that have ended fill their places.
-            ends[:, : self.beam_size] |= beams.ended
+            # The best of the others go on: there are enough, for a row ends only once among the candidates.
             rank = torch.arange(ends.size(1), device=ends.device) + ends * ends.size(1)
-            rank, chosen = rank.topk(self.beam_size, dim=1, largest=False)
+            chosen = rank.topk(self.beam_size, dim=1, largest=False)[1]
             if done:
-                kept = torch.ones(len(lengths), dtype=torch.bool, device=rank.device)
+                kept = torch.ones(len(lengths), dtype=torch.bool, device=chosen.device)
                 kept[done] = False
-                rank, chosen, lengths = rank[kept], chosen[kept], lengths[kept]
+                chosen, lengths = chosen[kept], lengths[kept]
                 candidates = Candidates(*[x[kept] for x in candidates])
                 prefix_tokens = prefix_tokens[kept] if prefix_tokens is not None else None
             candidates = Candidates(*[x.gather(1, chosen) for x in candidates])
@@ -125,7 +124,6 @@ class FeedbackGenerator(SequenceGenerator):
                 beams.tokens.index_select(0, order),
                 beams.scores.index_select(0, order),
                 beams.attn.index_select(0, order) if beams.attn is not None else None,
-                ended=rank >= ends.size(1),
             )
             beams.tokens[:, step + 1] = candidates.tokens.flatten()
             beams.scores[:, step] = candidates.scores.flatten()
@@ -141,8 +139,12 @@ class FeedbackGenerator(SequenceGenerator):
             return self.model.forward_decoder(tokens, encoder_outs, states, self.temperature)
         # Before the first step the beams of a sentence are all equal: one stands for them.
         self.model.set_decoder_beam_size(1)
-        lprobs, attn = self.model.forward_decoder(tokens[:: self.beam_size], encoder_outs, states, self.temperature)
-        self.model.set_decoder_beam_size(self.beam_size)
+        try:
+            lprobs, attn = self.model.forward_decoder(
+                tokens[:: self.beam_size], encoder_outs, states, self.temperature
+            )
+        finally:
+            self.model.set_decoder_beam_size(self.beam_size)
         self.model.reorder_incremental_state(states, each_beam)
         return lprobs[each_beam], attn[each_beam] if attn is not None else None
 
@@ -162,8 +164,7 @@ class FeedbackGenerator(SequenceGenerator):
         tokens = source.new_full((rows, longest + 2), self.pad, dtype=torch.long)
         tokens[:, 0] = self.eos if bos_token is None else bos_token
         scores = torch.zeros(rows, longest + 1, device=source.device)
-        ended = torch.zeros(len(source), self.beam_size, dtype=torch.bool, device=source.device)
-        return Beams(tokens, scores, None, ended)
+        return Beams(tokens, scores, None)
 
     def _restrict(self, lprobs, beams, step, longest, prefix_tokens):
         """What the options forbid, get no probability."""
@@ -184,17 +185,18 @@ class FeedbackGenerator(SequenceGenerator):
             if self.token_indices_to_suppress is not None:
                 lprobs[:, self.token_indices_to_suppress] = -math.inf
         if self.repeat_ngram_blocker is not None:
-            lprobs = self.repeat_ngram_blocker(beams.tokens, lprobs, len(beams.ended), self.beam_size, step)
+            sentences = len(lprobs) // self.beam_size
+            lprobs = self.repeat_ngram_blocker(beams.tokens, lprobs, sentences, self.beam_size, step)
         return lprobs, beams
 
     def _candidates(self, lprobs: Tensor, beams: Beams, step: int) -> Candidates:
         if step == 0:  # the beams of a sentence are all equal
             lprobs = lprobs[:: self.beam_size]
         scores, tokens = top(lprobs, 2 * self.beam_size)
-        scores.masked_fill_(scores.isnan(), -math.inf)
+        scores.masked_fill_(scores.isnan(), -math.inf)  # a softmax makes them of whole rows
         if step > 0:
             scores = scores + beams.scores[:, step - 1 : step]
-        sentences, width = len(beams.ended), scores.size(1)
+        sentences, width = len(beams.tokens) // self.beam_size, scores.size(1)
         scores, place = scores.view(sentences, -1).topk(2 * self.beam_size, dim=1)
         rows = self.beam_size * torch.arange(sentences, device=place.device).unsqueeze(1)
         rows = rows + torch.div(place, width, rounding_mode="floor")

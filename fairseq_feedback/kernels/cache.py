@@ -95,6 +95,8 @@ def visible(cache: Cache, settings: Settings) -> Visible:
 def append(cache: Cache, k: Tensor, v: Tensor, settings: Settings) -> None:
     """Write the memory of the step just done. k, v: (G, B, H, 1, D)."""
     beams = beams_together(cache)
+    if beams > 1 and k.dtype == torch.float16:  # a beam that overflows must not spoil those it stands with
+        k, v = torch.nan_to_num(k), torch.nan_to_num(v)
     end = _filled(cache, settings)
     if end * beams == _get(cache, "keys").size(3):
         end = _make_room(cache, end, settings)
@@ -160,15 +162,16 @@ def _spread(cache: Cache, beams: int, settings: Settings) -> None:
     """Each row becomes several that stand together; what is common to them stays the first one's."""
     filled = _filled(cache, settings)
     rows = _get(cache, "keys").size(1)
+    buffer_device = _get(cache, "keys").device
     for name in ["keys", "values"]:
         buffer = _get(cache, name)
         shape: List[int] = list(buffer.shape)
-        capacity = shape[3]
-        shape[3] = capacity * beams
+        shape[3] *= beams
         spread = buffer.new_zeros(shape)
         spread[:, :, :, : filled * beams : beams] = buffer[:, :, :, :filled]
         cache[name] = spread
-        cache["origin"] = torch.zeros([rows * beams, capacity], dtype=torch.long, device=buffer.device)
+    capacity = _get(cache, "keys").size(3) // beams
+    cache["origin"] = torch.zeros([rows * beams, capacity], dtype=torch.long, device=buffer_device)
     left_pad = cache["left_pad"]
     if left_pad is not None:
         cache["left_pad"] = left_pad.repeat_interleave(beams)

@@ -12,7 +12,10 @@ ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no d
 
 
 class Packed:
-    """What was made of weights, kept until one of them changes."""
+    """What was made of weights, kept until one of them changes.
+
+    torch does not count what is written through `.data`, as optimizers do: modules clear() this when they train.
+    """
 
     def __init__(self):
         self.clear()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Product:
-    """x (rows, in) -> x Wᵀ + b (rows, out), in the weight's dtype."""
+    """x (rows, in) -> x Wᵀ + b (rows, out), in the weight's dtype. A packed one takes (..., in)."""
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor], rows: int):
         self.dtype = weight.dtype
@@ -41,7 +41,8 @@ class Int8Product:
                 weight.float(), largest / 127, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
             )
             self.weight = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.float())
-        self.reduce_range = not torch.cpu._is_vnni_supported()  # older instructions overflow with 8 bits
+        # Older instructions overflow with 8 bits.
+        self.reduce_range = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.ops.quantized.linear_dynamic(x.float(), self.weight, self.reduce_range).type_as(x)

@@ -12,6 +12,9 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
+# Where decoding packs weights, an Affine of a product is instead a callable, see packing.py and reference.linear.
+
+
 class LayerWeights(NamedTuple):
     query: Affine
     attn_out: Affine

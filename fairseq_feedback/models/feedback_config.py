@@ -69,12 +69,6 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "derived by hand; warns where it must fall back) or auto (the fastest that can do the run)",
     )
 
-    decode_int8: bool = option(
-        False,
-        "translate with weights and states rounded to 8 bits, on a CPU (fairseq-generate and fairseq-interactive take "
-        "this option, too)",
-    )
-
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = option(
         "relu", "activation function to use"
     )

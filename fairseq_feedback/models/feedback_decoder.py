@@ -10,7 +10,6 @@ from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
 
-from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import bptt, cache, dropout, packing, reference, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
@@ -333,14 +332,12 @@ class FeedbackDecoder(TransformerDecoderBase):
             if begins:
                 self._refresh_packed(reach)
             packed = self.packed.value
-            if packed is not None:
+            if packed is not None and packing.may_pack(self.training):
                 return packed.layers, packed.memory, packed.source
         return self._layer_weights(), self._memory_weights(reach), self._source_weights()
 
     @torch.jit.unused
     def _refresh_packed(self, reach: int):
-        if self.int8 and self.memory.layer_weights.device.type != "cpu":
-            raise FeedbackError("--decode-int8 is for CPUs: give --cpu, or use --fp16 instead")
         if packing.may_pack(self.training):
             self.packed.refresh(self.parameters(), self._pack, self.int8, reach)
         else:
@@ -472,7 +469,7 @@ class FeedbackDecoder(TransformerDecoderBase):
         return super().train(mode)
 
     def set_beam_size(self, beam_size: int):
-        """How many rows of a batch belong to one sentence: they share the encoder's keys and values."""
+        """How many rows of a batch belong to one sentence: they share the source's keys and values, and slots."""
         self.beam_size = beam_size
 
     def upgrade_state_dict_named(self, state_dict, name):

@@ -54,7 +54,6 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     adaptive_span_start: int = option(0, "span of every head before training, without the ramp")
     unshared_memory_kv: Optional[bool] = option(None, _DEFAULT_AND_HELP["unshared_memory_kv"][1])
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _as_in_translation("feedback_kernel")
-    decode_int8: bool = _as_in_translation("decode_int8")
 
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _as_in_translation("activation_fn")
     no_decoder_final_norm: bool = _as_in_translation("no_decoder_final_norm")

@@ -4,6 +4,7 @@ from fairseq.models import register_model, register_model_architecture
 from fairseq.models.transformer import TransformerModelBase
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.models import inference
 from fairseq_feedback.models.feedback_config import (
     FeedbackTransformerConfig,
     check,
@@ -14,7 +15,6 @@ from fairseq_feedback.models.feedback_config import (
     to_transformer_config,
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
-from fairseq_feedback.models.inference import use_bfloat16_if_asked
 from fairseq_feedback.models.packed_encoder import PackedEncoder
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
@@ -106,9 +106,7 @@ class FeedbackTransformerModel(TransformerModelBase):
             shared_kv=not config.unshared_memory_kv,
             head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
         )
-        model = super().build_model(to_transformer_config(config, memory), task)
-        model.encoder.int8 = model.decoder.int8 = config.decode_int8
-        return model
+        return super().build_model(to_transformer_config(config, memory), task)
 
     @classmethod
     def build_encoder(cls, cfg, src_dict, embed_tokens):
@@ -125,7 +123,12 @@ class FeedbackTransformerModel(TransformerModelBase):
 
     def prepare_for_inference_(self, cfg):
         super().prepare_for_inference_(cfg)
-        use_bfloat16_if_asked(self, cfg)
+        inference.use_bfloat16_if_asked(self, cfg)
+
+    def decode_in_int8(self):
+        """Round weights and states to 8 bits when decoding."""
+        inference.refuse_int8_off_cpus(self)
+        self.encoder.int8 = self.decoder.int8 = True
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         for side in ("encoder", "decoder"):

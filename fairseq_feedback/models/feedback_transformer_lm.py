@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairseq_feedback.data.carried_memory import CarriedMemory
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.models import inference
 from fairseq_feedback.models.feedback_config import (
     complete,
     follow,
@@ -23,7 +24,6 @@ from fairseq_feedback.models.feedback_config import (
 )
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_lm_config import FeedbackLanguageModelConfig, check
-from fairseq_feedback.models.inference import use_bfloat16_if_asked
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 logger = logging.getLogger(__name__)
@@ -218,9 +218,7 @@ class FeedbackLanguageModel(FairseqLanguageModel):
         host.no_token_positional_embeddings = True
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
-        model = cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))
-        model.decoder.int8 = config.decode_int8
-        return model
+        return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))
 
     def forward(self, src_tokens, src_lengths=None, carried: Optional[CarriedMemory] = None, **kwargs):
         """
@@ -241,7 +239,12 @@ class FeedbackLanguageModel(FairseqLanguageModel):
 
     def prepare_for_inference_(self, cfg):
         super().prepare_for_inference_(cfg)
-        use_bfloat16_if_asked(self, cfg)
+        inference.use_bfloat16_if_asked(self, cfg)
+
+    def decode_in_int8(self):
+        """Round weights and states to 8 bits when decoding."""
+        inference.refuse_int8_off_cpus(self)
+        self.decoder.int8 = True
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         ours, theirs = _vocabulary(self.state_dict()), _vocabulary(state_dict)

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
     def _start(self, rows) -> Tuple[Tensor, Tensor]:
         decoder = self.decoder
         reach = decoder.reach()
-        slots = decoder.memory_init_slots
+        slots = decoder._init_slots(reach)
         zeros = torch.zeros(slots, 1, decoder.embed_dim)
         keys, values = reference.project_memory(
             zeros, decoder._memory_weights(reach), decoder._settings(reach, slots)
@@ -91,7 +91,7 @@ class DecoderStep(nn.Module):
             None,
             [True] * decoder.num_layers,
             [],
-            decoder._settings(reach, decoder.memory_init_slots),
+            decoder._settings(reach, decoder._init_slots(reach)),
         )
         log_probs = self._log_probs(x)
         # Here, because numpy takes twenty times as long for it as onnxruntime.

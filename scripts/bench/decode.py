@@ -103,6 +103,9 @@ def select(args):
             for case in cases
             if not isinstance(case, Generation) and not case.batches
         ]
+    cases = [case for case in cases if case.systems]
+    if not cases:
+        raise FeedbackError("nothing is left to time: give other --cases or --systems")
     return cases
 
 

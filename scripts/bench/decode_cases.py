@@ -5,13 +5,13 @@ from typing import Tuple
 
 TRANSFORMER = "transformer"
 FEEDBACK = "feedback"
+HOST_SEARCH = "feedback, fairseq's search"
 BF16 = "feedback, --bf16"
 INT8 = "feedback, --decode-int8"
 CT2 = "CTranslate2"
 CT2_INT8 = "CTranslate2 int8"
 
-SYSTEMS = (TRANSFORMER, FEEDBACK, BF16, INT8, CT2, CT2_INT8)
-OURS = (FEEDBACK, BF16, INT8)
+SYSTEMS = (TRANSFORMER, FEEDBACK, HOST_SEARCH, BF16, INT8, CT2, CT2_INT8)
 CTRANSLATE2 = (CT2, CT2_INT8)
 
 
@@ -52,7 +52,7 @@ class Translation:
     peak: bool = False  # measure memory, too
 
     def small(self):
-        return replace(self, sentences=6, source=7, target=9, batches=0)
+        return replace(self, sentences=6, source=7, target=9, batches=min(self.batches, 1))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,13 @@ def _lm(span):
 
 FULL = [
     Translation("beam-5", beam=5, peak=True),
-    Translation("beam-5-real-lengths", beam=5, batches=6, systems=(TRANSFORMER, FEEDBACK, INT8, CT2, CT2_INT8)),
+    Translation(
+        "beam-5-real-lengths",
+        beam=5,
+        batches=3,
+        shapes=(Shape(6, 6), Shape(6, 1)),
+        systems=(TRANSFORMER, FEEDBACK, INT8, CT2, CT2_INT8),
+    ),
     Translation("beam-1", beam=1, systems=(TRANSFORMER, FEEDBACK, INT8, CT2, CT2_INT8)),
     Generation("lm-span-512", (_lm(512),)),
     Generation("lm-span-2048", (_lm(2048),)),

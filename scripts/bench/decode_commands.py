@@ -77,4 +77,7 @@ def generate(data, checkpoint, case, system, threads):
         last = log.read().strip().split("\n")[-1]
     if code:
         raise FeedbackError(f"fairseq-generate failed: {last}")
-    return generated.seconds(checkpoint + ".log")
+    seconds = generated.seconds(checkpoint + ".log")
+    if seconds is None:
+        raise FeedbackError("fairseq-generate did not say how long it took")
+    return seconds

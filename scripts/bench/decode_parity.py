@@ -3,7 +3,7 @@
 import decode_systems
 import torch
 import torch.nn as nn
-from decode_cases import FEEDBACK, Generation
+from decode_cases import FEEDBACK
 from fairseq.sequence_generator import SequenceGenerator
 
 from fairseq_feedback.errors import FeedbackError
@@ -33,15 +33,13 @@ def slowly(system, case):
     """fairseq's search, with a model that computes every step anew from the first word on."""
     system.model.decoder.feedback_kernel = "reference"
     slow = WithoutCache(system.model)
-    length = case.tokens if isinstance(case, Generation) else case.target
-    generator = SequenceGenerator(
-        [slow], system.task.target_dictionary, beam_size=case.beam, min_len=length, max_len_b=length
-    )
-    return [
-        hypotheses
-        for _, sample in system.work
-        for hypotheses in system.task.inference_step(generator, [slow], sample)
-    ]
+    found = []
+    for _, sample, length in system.work:
+        generator = SequenceGenerator(
+            [slow], system.task.target_dictionary, beam_size=case.beam, min_len=length, max_len_b=length
+        )
+        found += system.task.inference_step(generator, [slow], sample)
+    return found
 
 
 class WithoutCache(nn.Module):
@@ -76,10 +74,12 @@ class PlainDecoder(nn.Module):
 
 
 def largest_difference(found, wanted):
+    if [len(ours) for ours in found] != [len(theirs) for theirs in wanted]:
+        return float("inf")
     largest = 0.0
     for ours, theirs in zip(found, wanted):
         for a, b in zip(ours, theirs):
-            if len(ours) != len(theirs) or not torch.equal(a["tokens"], b["tokens"]):
+            if not torch.equal(a["tokens"], b["tokens"]):
                 return float("inf")
             largest = max(largest, abs(float(a["score"]) - float(b["score"])))
     return largest

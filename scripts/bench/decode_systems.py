@@ -6,9 +6,10 @@ from argparse import Namespace
 
 import numpy as np
 import torch
-from decode_cases import BF16, CT2_INT8, CTRANSLATE2, INT8, TRANSFORMER, Generation, Shape
+from decode_cases import BF16, CT2_INT8, CTRANSLATE2, HOST_SEARCH, INT8, TRANSFORMER, Generation, Shape
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.translation import TranslationTask
 from step import dictionary, sentence_lengths
@@ -44,6 +45,8 @@ def build(shape, system):
                 p.add_(0.1 * torch.randn_like(p))
     if system == BF16:
         model.bfloat16()
+    if system == INT8:
+        model.decode_in_int8()
     model.eval()
     model.prepare_for_inference_(cfg)
     return task, model
@@ -66,8 +69,6 @@ def configuration(shape: Shape, system):
         command += [f"--{side}-layers", str(layers)]
         for name, size in sizes.items():
             command += [f"--{side}-{name}", str(size)]
-    if system == INT8:
-        command.append("--decode-int8")
     with tempfile.TemporaryDirectory() as folder:  # the task wants a folder, and is never asked to read it
         parsed = options.parse_args_and_arch(options.get_training_parser(), [folder, *command])
     return convert_namespace_to_omegaconf(parsed)
@@ -79,15 +80,16 @@ class Fairseq:
     def __init__(self, case, shape, system, rows=None):
         self.task, self.model = build(shape, system)
         self.parameters = sum(p.numel() for p in self.model.parameters())
+        host = SequenceGenerator if system == HOST_SEARCH else None
         self.work = [
-            (self.task.build_generator([self.model], generation(case.beam, length)), sample)
+            (self.task.build_generator([self.model], generation(case.beam, length), host), sample, length)
             for sample, length in work(case, shape, rows)
         ]
 
     def run(self):
         self.hypotheses = [
             hypotheses
-            for generator, sample in self.work
+            for generator, sample, _ in self.work
             for hypotheses in self.task.inference_step(generator, [self.model], sample)
         ]
         self.words = sum(len(best["tokens"]) - 1 for best, *_ in self.hypotheses)

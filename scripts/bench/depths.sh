@@ -21,7 +21,7 @@ Trains the quickstart's two models with 1 to 6 decoder layers, translates the te
 fairseq-generate (the feedback models also in bfloat16 and with 8 bits), and ends with a table and a plot
 of BLEU against words/s: FOLDER/depths.json, depths.md and depths.png.
 About 75 minutes on 2 cores, nearly all of it training. A run that was stopped goes on where it was;
-a finished one only translates again.
+a finished one only translates again, with the code as it then is.
 
   --out FOLDER   where everything is written   (depths-run, in the repository)
   --updates N    training updates per model    (1500)
@@ -65,6 +65,7 @@ for layers in 1 2 3 4 5 6; do
         touch -- "$OUT/done-models-$layers"
     fi
 done
+rm -f -- "$OUT"/test-*.txt
 feedback_say "5/5  Translating the test set, $REPEATS times with each model"
 for ((repeat = 1; repeat <= REPEATS; repeat++)); do
     for layers in 1 2 3 4 5 6; do
