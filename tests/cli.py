@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 
@@ -104,6 +105,7 @@ def _run_forked(args, prefix):
         os.dup2(os.open(prefix + name, flags, 0o644), fd)
     sys.stdin = open(0, encoding="utf-8", closefd=False)
     logging.root.handlers.clear()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as where the tests run in the background
     sys.argv = args
     try:
         if args[0].endswith(".py"):

@@ -96,7 +96,7 @@ def test_any_shape(
 @pytest.mark.parametrize("plain_slots", [False, True])
 def test_float32_with_and_without_the_fast_products(plain_products, plain_slots, monkeypatch):
     if plain_products:
-        monkeypatch.setattr(products, "_can_pack", lambda weight: False)
+        monkeypatch.setattr(products, "can_pack", lambda weight: False)
     if plain_slots:
         monkeypatch.setattr(slots, "_has_fast_bags", lambda like: False)
     for pre_norm in (False, True):
