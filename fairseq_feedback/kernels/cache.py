@@ -161,8 +161,8 @@ def _together(x: Tensor, beams: int) -> Tensor:
 def _spread(cache: Cache, beams: int, settings: Settings) -> None:
     """Each row becomes several that stand together; what is common to them stays the first one's."""
     filled = _filled(cache, settings)
-    rows = _get(cache, "keys").size(1)
-    buffer_device = _get(cache, "keys").device
+    keys = _get(cache, "keys")
+    rows, capacity = keys.size(1), keys.size(3)
     for name in ["keys", "values"]:
         buffer = _get(cache, name)
         shape: List[int] = list(buffer.shape)
@@ -170,8 +170,7 @@ def _spread(cache: Cache, beams: int, settings: Settings) -> None:
         spread = buffer.new_zeros(shape)
         spread[:, :, :, : filled * beams : beams] = buffer[:, :, :, :filled]
         cache[name] = spread
-    capacity = _get(cache, "keys").size(3) // beams
-    cache["origin"] = torch.zeros([rows * beams, capacity], dtype=torch.long, device=buffer_device)
+    cache["origin"] = torch.zeros([rows * beams, capacity], dtype=torch.long, device=keys.device)
     left_pad = cache["left_pad"]
     if left_pad is not None:
         cache["left_pad"] = left_pad.repeat_interleave(beams)

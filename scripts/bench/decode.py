@@ -25,6 +25,7 @@ import decode_report  # noqa: E402
 import decode_systems  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
+import selection  # noqa: E402
 import systems  # noqa: E402
 from decode_cases import CASES, CTRANSLATE2, FULL, QUICK, SYSTEMS, Generation  # noqa: E402
 from tool import whole, write_json  # noqa: E402
@@ -80,23 +81,7 @@ def main():
 
 
 def select(args):
-    """The cases, after a look at what would otherwise fail only when all is measured."""
-    for name in args.cases or []:
-        if name not in CASES:
-            raise FeedbackError(f"--cases {name}: give some of {', '.join(CASES)}")
-    for name in args.systems or []:
-        if name not in SYSTEMS:
-            raise FeedbackError(f"--systems {name}: give some of {', '.join(SYSTEMS)}")
-    for name in ("repeats", "threads"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
-    for name in ("json", "markdown"):
-        folder = os.path.dirname(os.path.abspath(getattr(args, name) or ""))
-        if not os.path.isdir(folder):
-            raise FeedbackError(f"--{name} {getattr(args, name)}: the folder does not exist")
-    cases = [CASES[name] for name in args.cases] if args.cases else QUICK if args.quick else FULL
-    if args.systems:
-        cases = [replace(case, systems=tuple(s for s in case.systems if s in args.systems)) for case in cases]
+    cases = selection.select(args, CASES, QUICK, FULL, SYSTEMS)
     if args.through_fairseq_generate:
         cases = [
             replace(case, systems=tuple(s for s in case.systems if s not in CTRANSLATE2), peak=False)

@@ -20,6 +20,7 @@ import measure  # noqa: E402
 import parity  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
+import selection  # noqa: E402
 import systems  # noqa: E402
 from cases import CASES, FULL, LM, PEERS, QUICK  # noqa: E402
 
@@ -74,26 +75,9 @@ def main():
 
 
 def select(args):
-    """The cases, after a look at what would otherwise fail only when all is measured."""
-    for name in args.cases or []:
-        if name not in CASES:
-            raise FeedbackError(f"--cases {name}: give some of {', '.join(CASES)}")
-    for name in args.systems or []:
-        if name not in (*LM, *PEERS):
-            raise FeedbackError(f"--systems {name}: give some of {', '.join((*LM, *PEERS))}")
-    for name in ("repeats", "threads"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise FeedbackError("--device cuda: torch finds no such device")
-    for name in ("json", "markdown"):
-        folder = os.path.dirname(os.path.abspath(getattr(args, name) or ""))
-        if not os.path.isdir(folder):
-            raise FeedbackError(f"--{name} {getattr(args, name)}: the folder does not exist")
-    cases = [CASES[name] for name in args.cases] if args.cases else QUICK if args.quick else FULL
-    if args.systems:
-        cases = [replace(case, systems=tuple(s for s in case.systems if s in args.systems)) for case in cases]
-    return cases
+    return selection.select(args, CASES, QUICK, FULL, (*LM, *PEERS))
 
 
 def run(case, args, repeats, missing):
