@@ -23,10 +23,12 @@ setup(
         "sacrebleu",
         "subword-nmt",
     ],
+    entry_points={"console_scripts": ["fairseq-feedback=fairseq_feedback.tools.command:main"]},
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis"],
-        "recipes": ["sacremoses", "sentencepiece", "rouge-score", "matplotlib"],  # of examples and scripts
-        "onnx": ["onnx", "onnxruntime"],  # what scripts/export_onnx.py and examples/onnx need
+        "recipes": ["sacremoses", "sentencepiece", "rouge-score", "matplotlib"],  # of examples and tools
+        "onnx": ["onnx", "onnxruntime"],  # of `fairseq-feedback export` and examples/onnx
+        "plot": ["matplotlib"],
         "bench": ["labml-nn", "feedback-transformer-pytorch", "ctranslate2"],  # what scripts/bench compares with
     },
     zip_safe=False,

@@ -2,7 +2,8 @@
 
 import re
 
-from tool import Problem, read_lines
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import read_lines
 
 FINISHED = re.compile(r"Translated [\d,]+ sentences \(([\d,]+) tokens\) in ([\d.]+)s(?: .* ([\d.]+) tokens/s)?")
 
@@ -20,10 +21,10 @@ def read(path, kind, expected=None):
         if name[:2] == kind + "-" and number.isdigit() and int(number) not in found:  # the first is the best
             found[int(number)] = rest if kind == "T" else rest.partition("\t")[2]
     if not found:
-        raise Problem(f"{path} has no {kind}- lines: it is not the output of fairseq-generate, or that failed")
+        raise FeedbackError(f"{path} has no {kind}- lines: it is not the output of fairseq-generate, or that failed")
     expected = max(found) + 1 if expected is None else expected
     if sorted(found) != list(range(expected)):
-        raise Problem(
+        raise FeedbackError(
             f"{path} has {len(found)} sentences, expected {expected}: fairseq-generate was stopped, "
             "or it needs --required-batch-size-multiple 1"
         )

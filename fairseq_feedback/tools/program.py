@@ -1,0 +1,53 @@
+"""What every program on the command line shares: its options, and how it ends."""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+
+from fairseq_feedback import errors
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows the docstring as it is written, and a wrong option as one sentence."""
+
+    def __init__(self, description=None, **more):
+        more.setdefault("prog", f"python {sys.argv[0]}")
+        more["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, **more)
+
+    def error(self, message):
+        self.exit(2, f"error: {message.replace('argument ', '', 1)}. See: {self.prog} --help\n")
+
+
+def run(main):
+    """Call main(). A mistake of the user, a full disk and Ctrl-C end the process by one sentence."""
+    try:
+        main()
+        sys.stdout.flush()  # here, where a full disk still becomes a sentence
+    except KeyboardInterrupt:
+        end("stopped")
+    except Exception as error:
+        mistake = errors.find(error)
+        if mistake is not None:
+            end(mistake)
+        if not isinstance(error, OSError) or error.strerror is None:
+            raise
+        end(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)  # no permission, no space
+
+
+def end(sentence):
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(f"error: {sentence}")
+
+
+def quiet():
+    """Warnings of fairseq only, unless LOGLEVEL asks for more. Called before fairseq sets its own logging up."""
+    logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr, force=True)
+    if "LOGLEVEL" not in os.environ:
+        warnings.simplefilter("ignore")  # of hydra and torch about the code of fairseq
+        logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # skipped lines: the tools count them
