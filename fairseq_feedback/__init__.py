@@ -10,8 +10,11 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line, which imports fairseq and torch, some seconds, only when it needs them."""
-    if sys.argv and os.path.basename(sys.argv[0]) == "fairseq-feedback":
+    """Whether this process is our command line or an example: these import fairseq and torch, some seconds, only when
+    they need them."""
+    program = os.path.abspath(sys.argv[0]) if sys.argv else ""
+    examples = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples", "")
+    if os.path.basename(program) == "fairseq-feedback" or program.startswith(examples):
         return True
     return getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
 
