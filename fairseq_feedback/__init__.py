@@ -10,13 +10,13 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line or an example: these import fairseq and torch, some seconds, only when
-    they need them."""
-    program = os.path.abspath(sys.argv[0]) if sys.argv else ""
-    examples = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples", "")
-    if os.path.basename(program) == "fairseq-feedback" or program.startswith(examples):
-        return True
-    return getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
+    """Whether this process is our command line or an example, which import fairseq and torch only when they need them."""
+    started = os.path.abspath(sys.argv[0]) if sys.argv else ""
+    package = os.path.dirname(os.path.abspath(__file__))
+    own_main = os.path.join(package, "__main__.py")  # what its workers are told
+    python_m = getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
+    example = started.startswith(os.path.join(os.path.dirname(package), "examples", ""))
+    return python_m or example or os.path.basename(started) == "fairseq-feedback" or started == own_main
 
 
 if not is_own_command():
