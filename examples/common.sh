@@ -13,6 +13,11 @@ example() { # FILE ARGUMENT...
     PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" "$FEEDBACK_EXAMPLES/$1" "${@:2}"
 }
 
+# The command fairseq-feedback, of this repository.
+feedback() {
+    PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" -m fairseq_feedback "$@"
+}
+
 # Prints a command on standard error, then runs it.
 run() {
     printf '$ %s\n' "${*//$FEEDBACK_ROOT\//}" >&2

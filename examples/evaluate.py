@@ -1,10 +1,10 @@
 """What the recipes' eval.sh do: decode or read the validation and the test set, score, and print a table.
 
     python examples/evaluate.py pairs data-bin --recipe NAME --run RUN --valid-references NAME --test-references NAME \\
-        --lenpen 0.6 1.0 --metric bleu -- FLAG-OF-FAIRSEQ-GENERATE...
-    python examples/evaluate.py text data-bin --recipe NAME --run RUN --unit byte --block 128 -- FLAG-OF-FAIRSEQ-EVAL-LM...
+        --lenpen 0.6 1.0 --metric bleu -- FLAG...
+    python examples/evaluate.py text data-bin --recipe NAME --run RUN --unit byte --block 128 -- FLAG...
 
-Everything is written to RUN/eval.
+Everything is written to RUN/eval. What follows -- goes to fairseq-generate, or to fairseq-eval-lm.
 """
 
 import json

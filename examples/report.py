@@ -65,7 +65,7 @@ def training(path, again):
 
 
 def scores(path, output):
-    """({column: value}, settings) of translations or summaries: JSON of `fairseq-feedback score`, and the generation."""
+    """({column: value}, settings) of translations or summaries: JSON of the tool that scores, and what was scored."""
     with open(path, encoding="utf-8") as f:
         scored = json.load(f)
     if "rouge1" in scored:

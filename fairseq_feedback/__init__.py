@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line or an example, which import fairseq and torch only when they need them."""
+    """Whether this process is our command line or an example: they import fairseq and torch when they need them."""
     started = os.path.abspath(sys.argv[0]) if sys.argv else ""
     package = os.path.dirname(os.path.abspath(__file__))
     own_main = os.path.join(package, "__main__.py")  # what its workers are told
