@@ -8,6 +8,8 @@ from fairseq_feedback.tools.program import Parser, run
 PROGRAM = "fairseq-feedback"
 TOOLS = {  # sub-command: module
     "info": "info",
+    "inspect": "inspect_checkpoint",
+    "plot": "plot",
 }
 USAGE = f"""\
 usage: {PROGRAM} SUB-COMMAND [OPTION...]
