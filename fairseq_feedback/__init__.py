@@ -10,10 +10,11 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line, which imports fairseq and torch, some seconds, only when it needs them."""
-    if sys.argv and os.path.basename(sys.argv[0]) == "fairseq-feedback":
-        return True
-    return getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
+    """Whether this process is our command line, which imports fairseq and torch only when it needs them."""
+    started = os.path.abspath(sys.argv[0]) if sys.argv else ""
+    own_main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")  # what its workers are told
+    python_m = getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
+    return python_m or os.path.basename(started) == "fairseq-feedback" or started == own_main
 
 
 if not is_own_command():

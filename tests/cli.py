@@ -15,6 +15,7 @@ import torch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = os.path.join(ROOT, "fairseq_feedback")
+TOOL = "fairseq-feedback"
 WORDS = "ba be bi bo bu da de di do du ga ge gi go".split()
 
 # What makes any named architecture small enough for a test.
@@ -53,6 +54,16 @@ def run(command, *args, stdin="", check=True, log):
     return Started(command, args, stdin, log).wait(check)
 
 
+def run_tool(*args, stdin="", check=True, log):
+    """`fairseq-feedback <args>`, forked likewise."""
+    return start_tool(*args, stdin=stdin, log=log).wait(check)
+
+
+def start_tool(*args, stdin="", log):
+    """run_tool() in the background."""
+    return Started(TOOL, args, stdin, log)
+
+
 def run_script(path, *args, check=True, log):
     """`python <path> <args>`, forked likewise."""
     return Started(path, args, "", log).wait(check)
@@ -64,11 +75,11 @@ def start(command, *args, stdin="", log):
 
 
 class Started:
-    """A process forked for a command of fairseq_cli, or for a script: a path that ends in .py."""
+    """A process forked for a command of fairseq_cli, our own command, or a script: a path that ends in .py."""
 
     def __init__(self, command, args, stdin, log):
-        is_script = str(command).endswith(".py")
-        self.args = [str(command) if is_script else "fairseq_cli." + command, *map(str, args)]
+        is_module = command != TOOL and not str(command).endswith(".py")
+        self.args = ["fairseq_cli." + command if is_module else str(command), *map(str, args)]
         os.makedirs(str(log), exist_ok=True)
         number = len([name for name in os.listdir(str(log)) if name.endswith(".in")])
         self.prefix = os.path.join(str(log), f"{number}-{os.path.basename(str(command))}.")
@@ -112,7 +123,8 @@ def _run_forked(args, prefix):
             sys.path.insert(0, os.path.dirname(os.path.abspath(args[0])))  # as Python does
             runpy.run_path(args[0], run_name="__main__")
         else:
-            runpy.run_module(args[0], run_name="__main__", alter_sys=True)
+            module = "fairseq_feedback" if args[0] == TOOL else args[0]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception:
         # As Python itself ends; multiprocessing would always print the trace.
         sys.excepthook(*sys.exc_info())

@@ -1,11 +1,8 @@
-"""scripts/import_transformer_sequential.py: a model of theirs and its import compute the same."""
+"""fairseq-feedback import: a model of theirs and its import compute the same."""
 
 import argparse
 import math
-import os
 import re
-import runpy
-import sys
 
 import cli
 import pytest
@@ -15,8 +12,8 @@ from fairseq import checkpoint_utils
 
 import fairseq_feedback  # noqa: F401  registers the model and the task
 from fairseq_feedback.data.carried_memory import CarriedMemory
+from fairseq_feedback.tools import command
 
-SCRIPT = os.path.join(os.path.dirname(__file__), "..", "scripts", "import_transformer_sequential.py")
 SYMBOLS = "e <unk> a <eos> c d b".split()
 LAYERS, WIDTH, HEADS, HEAD_DIM, FFN = 3, 10, 2, 3, 7
 RAMP = 8
@@ -97,8 +94,8 @@ def oracle(weights, tokens, memory=None):
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    """Write a checkpoint and a vocabulary of theirs, run the script as __main__; None, or what it exits with."""
+def bring_over(tmp_path):
+    """Write a checkpoint and a vocabulary of theirs, and import it; None, or what it exits with."""
 
     def run(weights, *options, args=None, symbols=SYMBOLS, prefix="module."):
         state = {"epoch": 3, "model": {prefix + name: w for name, w in weights.items()}}
@@ -110,9 +107,8 @@ def script(monkeypatch, tmp_path):
     def again(*options):
         flags = [*("--checkpoint", tmp_path / "theirs.pt", "--vocabulary", tmp_path / "symbols.txt")]
         flags += [*("--dict", tmp_path / "new" / "dict.txt", "--output", tmp_path / "new" / "ours.pt"), *options]
-        monkeypatch.setattr(sys, "argv", [SCRIPT, *map(str, flags)])
         try:
-            runpy.run_path(SCRIPT, run_name="__main__")
+            command.main(["import", *flags])
         except SystemExit as stop:
             assert not (tmp_path / "new").exists()
             return stop.code
@@ -136,10 +132,10 @@ SAVED = dict(feedback=True, pre_norm=True, adapt_span_len=float(RAMP), head_dim=
 @pytest.mark.parametrize("args", [None, argparse.Namespace(**SAVED)], ids=["flags", "args"])
 @pytest.mark.parametrize("span, adaptive", [(5, False), (16, True), (70, True)], ids=["fixed", "adaptive", "trimmed"])
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
-def test_log_probabilities(script, tmp_path, shared, span, adaptive, args):
+def test_log_probabilities(bring_over, tmp_path, shared, span, adaptive, args):
     weights = random_weights(shared, span, adaptive)
     flags = ["--adaptive-span-ramp", RAMP] if adaptive and args is None else []
-    assert script(weights, *flags, args=args, prefix="module." if args is None else "") is None
+    assert bring_over(weights, *flags, args=args, prefix="module." if args is None else "") is None
     model, rows = imported(tmp_path)
     assert (model.decoder.memory.k_proj is not None) == shared
     theirs = torch.randint(len(SYMBOLS), (2, 12), generator=torch.Generator().manual_seed(1))
@@ -160,12 +156,12 @@ def test_log_probabilities(script, tmp_path, shared, span, adaptive, args):
     torch.testing.assert_close(torch.cat(blocks, dim=1), expected, **tolerance)
 
 
-def test_one_span_for_all_heads_and_other_end_of_line(script, tmp_path):
+def test_one_span_for_all_heads_and_other_end_of_line(bring_over, tmp_path):
     weights = random_weights(False, 16, True)
     for i in range(LAYERS):
         weights[SPANS[i] + ".mask.size_ratio"] = torch.tensor([0.1 * i])
     symbols = [{"<eos>": "e", "e": "<eos>"}.get(s, s) for s in SYMBOLS]
-    assert script(weights, "--eos", "e", "--dropout", 0.4, "--adaptive-span-ramp", 8, symbols=symbols) is None
+    assert bring_over(weights, "--eos", "e", "--dropout", 0.4, "--adaptive-span-ramp", 8, symbols=symbols) is None
     state = torch.load(tmp_path / "new" / "ours.pt", weights_only=True)
     ratios = state["model"]["decoder.memory.adaptive_span.ratios"]
     torch.testing.assert_close(ratios, torch.tensor([[0.0] * HEADS, [0.1] * HEADS, [0.2] * HEADS]))
@@ -176,9 +172,9 @@ def test_one_span_for_all_heads_and_other_end_of_line(script, tmp_path):
     assert bias[[0, 1]].tolist() == [-1e4, -1e4] and bias[2] == weights["out.out_emb.bias"][3]
 
 
-def test_eval_lm_reports_the_loss_of_their_model(script, tmp_path):
+def test_eval_lm_reports_the_loss_of_their_model(bring_over, tmp_path):
     weights = random_weights(True, 5, False)
-    assert script(weights) is None
+    assert bring_over(weights) is None
     lines = ["a b c d e", "e e b", "d a c b a a"]
     (tmp_path / "test.txt").write_text("".join(line + "\n" for line in lines))
     flags = ["--only-source", "--srcdict", tmp_path / "new" / "dict.txt", "--testpref", tmp_path / "test.txt"]
@@ -226,23 +222,23 @@ def replaced(name, *shape):
         (None, dict(flags=["--checkpoint", "missing.pt"]), "--checkpoint missing.pt is not a file"),
     ],
 )
-def test_mistakes_are_one_sentence(script, change, options, sentence):
+def test_mistakes_are_one_sentence(bring_over, change, options, sentence):
     weights = random_weights(False, 5, True)
     if change is not None:
         change(weights)
     flags = ["--adaptive-span-ramp", 8, *options.get("flags", [])]
-    message = script(weights, *flags, **{name: value for name, value in options.items() if name != "flags"})
+    message = bring_over(weights, *flags, **{name: value for name, value in options.items() if name != "flags"})
     assert message.startswith("error: --") and sentence in message and "\n" not in message
 
 
-def test_damaged_and_unsafe_files_are_named(script, tmp_path):
+def test_damaged_and_unsafe_files_are_named(bring_over, tmp_path):
     path = tmp_path / "theirs.pt"
-    assert script(random_weights(True, 5, False), "--eos", "?")  # writes it
+    assert bring_over(random_weights(True, 5, False), "--eos", "?")  # writes it
     path.write_bytes(path.read_bytes()[:-300])
-    assert script.again().startswith(f"error: --checkpoint {path} is damaged")
+    assert bring_over.again().startswith(f"error: --checkpoint {path} is damaged")
     path.write_text("not a checkpoint")
-    assert f"--checkpoint {path} was not loaded" in script.again()
+    assert f"--checkpoint {path} was not loaded" in bring_over.again()
     torch.save({"model": {}, "args": pytest.approx(1)}, path)
-    assert f"--checkpoint {path} was not loaded, and nothing in it was run" in script.again()
+    assert f"--checkpoint {path} was not loaded, and nothing in it was run" in bring_over.again()
     torch.save([1], path)
-    assert f"--checkpoint {path} is not a checkpoint of transformer-sequential" in script.again()
+    assert f"--checkpoint {path} is not a checkpoint of transformer-sequential" in bring_over.again()

@@ -18,11 +18,11 @@ from helpers import VARIANTS, make_batch, make_dictionary, make_model
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models import serving
+from fairseq_feedback.tools import export
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-EXPORT = os.path.join(cli.ROOT, "scripts", "export_onnx.py")
 TRANSLATE = os.path.join(cli.ROOT, "examples", "onnx", "translate.py")
 ATOL = 2e-5
 REFUSED = ["no_cross_attention"]
@@ -47,11 +47,6 @@ def load_module(path):
 @pytest.fixture(scope="module")
 def translate():
     return load_module(TRANSLATE)
-
-
-@pytest.fixture(scope="module")
-def export_onnx():
-    return load_module(EXPORT)
 
 
 class Exported:
@@ -148,14 +143,14 @@ def test_a_model_that_does_not_read_the_source_is_refused(dictionary, tmp_path):
 # The example that drives the graphs
 
 
-def make_translator(model, dictionary, folder, export_onnx, translate):
+def make_translator(model, dictionary, folder, translate):
     """A model that does end sentences, exported."""
     with torch.no_grad():
         if model.decoder.adaptive_softmax is None:
             model.decoder.output_projection.weight[dictionary.eos()] *= 5
     languages = SimpleNamespace(source_lang="xx", target_lang="yy")
     task = SimpleNamespace(cfg=languages, source_dictionary=dictionary, target_dictionary=dictionary)
-    export_onnx.write(model, task, str(folder))
+    export.write(model, task, str(folder))
     return translate.Translator(str(folder), threads=1)
 
 
@@ -178,17 +173,17 @@ SEEDS = dict(plain=2, pre_norm=3, unshared=2, span_3=2, learned_positions=5, ada
 
 
 @pytest.mark.parametrize("variant", SEEDS)
-def test_search_is_fairseqs(variant, dictionary, tmp_path, export_onnx, translate):
+def test_search_is_fairseqs(variant, dictionary, tmp_path, translate):
     model = make_model(dictionary=dictionary, seed=SEEDS[variant], **VARIANTS[variant])
-    translator = make_translator(model, dictionary, tmp_path, export_onnx, translate)
+    translator = make_translator(model, dictionary, tmp_path, translate)
     lengths = [assert_same_search(translator, model, dictionary, beam) for beam in (1, 3, 5)]
     if variant != "adaptive_softmax":
         assert max(map(len, lengths)) > 1  # so sentences left the batch at different times
 
 
-def test_options_of_the_search_are_fairseqs(dictionary, tmp_path, export_onnx, translate):
+def test_options_of_the_search_are_fairseqs(dictionary, tmp_path, translate):
     model = make_model(dictionary=dictionary, seed=2)
-    translator = make_translator(model, dictionary, tmp_path, export_onnx, translate)
+    translator = make_translator(model, dictionary, tmp_path, translate)
     for options in (
         dict(lenpen=0.2),
         dict(lenpen=2.0, beam=2),
@@ -201,15 +196,15 @@ def test_options_of_the_search_are_fairseqs(dictionary, tmp_path, export_onnx, t
         assert_same_search(translator, model, dictionary, **{"beam": 3, **options})
 
 
-def test_search_ends_with_the_positions(dictionary, tmp_path, export_onnx, translate):
+def test_search_ends_with_the_positions(dictionary, tmp_path, translate):
     model = make_model(dictionary=dictionary, max_target_positions=6, decoder_learned_pos=True)
-    translator = make_translator(model, dictionary, tmp_path, export_onnx, translate)
+    translator = make_translator(model, dictionary, tmp_path, translate)
     assert_same_search(translator, model, dictionary, beam=2, max_len_b=200)
 
 
-def test_text_in_any_batch(dictionary, tmp_path, export_onnx, translate):
+def test_text_in_any_batch(dictionary, tmp_path, translate):
     model = make_model(dictionary=dictionary, seed=2, max_source_positions=20)
-    translator = make_translator(model, dictionary, tmp_path, export_onnx, translate)
+    translator = make_translator(model, dictionary, tmp_path, translate)
     lines = ["w1 w2 w3", "", "w4", "w5  not-a-word w6 \t w7 w8", "w9 w1"]
     options = dict(beam=2, max_len_b=8)
     expected = [translator.translate([line], **options)[0] for line in lines]
@@ -257,7 +252,7 @@ def flags(trained, output, name="ours", data="data"):
 
 def test_from_the_checkpoint_to_translations(trained, tmp_path):
     output = tmp_path / "new" / "exported"
-    done = python(EXPORT, *flags(trained, output))
+    done = python("-m", "fairseq_feedback", "export", *flags(trained, output))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     files = ["config.json", "decoder_step.onnx", "dict.xx.txt", "dict.yy.txt", "encoder.onnx"]
@@ -295,17 +290,17 @@ def test_pruned_layers_and_files_that_are_there(trained, tmp_path):
     (tmp_path / "config.json").write_text("old")
     (tmp_path / "notes.txt").write_text("of the user")
     keep = "{'encoder_layers_to_keep': '0', 'decoder_layers_to_keep': '1'}"
-    cli.run_script(EXPORT, *flags(trained, tmp_path), "--model-overrides", keep, log=trained / "log")
+    cli.run_tool("export", *flags(trained, tmp_path), "--model-overrides", keep, log=trained / "log")
     assert json.loads((tmp_path / "config.json").read_text())["layers"] == 1
     assert (tmp_path / "notes.txt").read_text() == "of the user"
 
 
-def test_words_cut_by_bpe_are_joined(tmp_path, export_onnx, translate):
+def test_words_cut_by_bpe_are_joined(tmp_path, translate):
     dictionary = Dictionary()
     for word in ("a@@", "b@@", "c", "d"):
         dictionary.add_symbol(word)
     model = make_model(dictionary=dictionary)
-    make_translator(model, dictionary, tmp_path, export_onnx, translate)
+    make_translator(model, dictionary, tmp_path, translate)
     (tmp_path / "input").write_text("a@@ c\n\nd b@@ c\n", encoding="utf-8")
     options = [TRANSLATE, tmp_path, "--input", tmp_path / "input", "--beam", 2, "--min-len", 8, "--max-len-b", 8]
     plain, joined = (python(*options, *more).stdout.splitlines() for more in ([], ["--remove-bpe"]))
@@ -362,9 +357,9 @@ def test_mistakes(case, said, trained, tmp_path):
     elif case == "no tolerance":
         args += ["--tolerance", "0"]
     if case == "missing checkpoint":
-        done = python(EXPORT, *args)
+        done = python("-m", "fairseq_feedback", "export", *args)
     else:
-        done = cli.run_script(EXPORT, *args, check=False, log=trained / "log")
+        done = cli.run_tool("export", *args, check=False, log=trained / "log")
     assert done.returncode != 0
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert said in done.stderr
@@ -382,8 +377,8 @@ def test_mistakes(case, said, trained, tmp_path):
         (["FOLDER", "--min-len", "300"], "--min-len 300: the longest translation is 200"),
     ],
 )
-def test_mistakes_of_translating(args, said, tmp_path, dictionary, export_onnx, translate):
-    make_translator(make_model(dictionary=dictionary), dictionary, tmp_path, export_onnx, translate)
+def test_mistakes_of_translating(args, said, tmp_path, dictionary, translate):
+    make_translator(make_model(dictionary=dictionary), dictionary, tmp_path, translate)
     done = python(TRANSLATE, *[str(tmp_path) if a == "FOLDER" else a for a in args], stdin="w1\n")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr

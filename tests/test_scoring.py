@@ -11,7 +11,7 @@ import pytest
 import torch
 from fairseq.scoring import bleu
 
-SCRIPTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TEXT = """Der Zwei-Wege-Verkehr auf der Brücke wird im Mai wieder freigegeben , sagte der Sprecher .
 Niemand weiß , wie viele Menschen an diesem Tag in der Stadt waren .
 Es war einmal ein König , der hatte eine Tochter , die war sehr schön .
@@ -22,7 +22,8 @@ Ja ."""
 
 def tool(name, *args, stdin="", check=True):
     done = subprocess.run(
-        [sys.executable, os.path.join(SCRIPTS, name + ".py"), *map(str, args)],
+        [sys.executable, "-m", "fairseq_feedback", *name.split(), *map(str, args)],
+        cwd=ROOT,
         input=stdin,
         capture_output=True,
         text=True,
@@ -76,11 +77,11 @@ def fairseqs_line(hypotheses, references):
 @pytest.mark.parametrize("split", [False, True])
 def test_tokenized_bleu_is_fairseqs(texts, split):
     flags = ["--compound-split"] if split else []
-    printed = tool("score_bleu", "--hypotheses", texts / "hyp", "--references", texts / "ref", *flags).stdout
+    printed = tool("score bleu", "--hypotheses", texts / "hyp", "--references", texts / "ref", *flags).stdout
     hypotheses, references = lines(texts / "hyp"), lines(texts / "ref")
     if split:
         hypotheses, references = (
-            tool("compound_split", stdin="\n".join(t)).stdout.splitlines() for t in (hypotheses, references)
+            tool("split-compounds", stdin="\n".join(t)).stdout.splitlines() for t in (hypotheses, references)
         )
     assert printed == f"tokenized{', compounds split' * split}: {fairseqs_line(hypotheses, references)}\n"
 
@@ -89,7 +90,7 @@ def test_detokenized_bleu_is_sacrebleus(texts):
     from sacremoses import MosesDetokenizer
 
     flags = ("--hypotheses", texts / "hyp", "--references", texts / "ref", "--detokenize", "de")
-    printed = tool("score_bleu", *flags, "--json", texts / "new" / "scores.json").stdout
+    printed = tool("score bleu", *flags, "--json", texts / "new" / "scores.json").stdout
     for name in ("hyp", "ref"):
         text = [MosesDetokenizer(lang="de").detokenize(line.split()) + "\n" for line in lines(texts / name)]
         (texts / f"{name}.raw").write_text("".join(text), encoding="utf-8")
@@ -98,9 +99,9 @@ def test_detokenized_bleu_is_sacrebleus(texts):
     ours = json.loads((texts / "new" / "scores.json").read_text())["detokenized"]
     assert round(ours["score"], 2) == theirs["score"] and ours["signature"] == theirs["signature"]
     assert f"detokenized: BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{theirs['version']} = " in printed
-    given = tool("score_bleu", *flags, "--raw-references", texts / "ref.raw").stdout
+    given = tool("score bleu", *flags, "--raw-references", texts / "ref.raw").stdout
     assert given == printed
-    assert "|case:lc|" in tool("score_bleu", *flags, "--lowercase").stdout
+    assert "|case:lc|" in tool("score bleu", *flags, "--lowercase").stdout
 
 
 def generated(path, hypotheses, references, order=None, more=""):
@@ -116,38 +117,38 @@ def generated(path, hypotheses, references, order=None, more=""):
 def test_the_output_of_fairseq_generate(texts):
     hypotheses, references = lines(texts / "hyp"), lines(texts / "ref")
     generated(texts / "gen", hypotheses, references, more="H-0\t-9\tthe second best is not looked at\n")
-    plain = tool("score_bleu", "--hypotheses", texts / "hyp", "--references", texts / "ref").stdout
-    assert tool("score_bleu", "--generated", texts / "gen").stdout == plain
+    plain = tool("score bleu", "--hypotheses", texts / "hyp", "--references", texts / "ref").stdout
+    assert tool("score bleu", "--generated", texts / "gen").stdout == plain
     unknown = [line.replace("König", "<<unk>>") for line in references]
     generated(texts / "gen", hypotheses, unknown)
-    assert tool("score_bleu", "--generated", texts / "gen").stdout != plain
-    assert tool("score_bleu", "--generated", texts / "gen", "--references", texts / "ref").stdout == plain
+    assert tool("score bleu", "--generated", texts / "gen").stdout != plain
+    assert tool("score bleu", "--generated", texts / "gen", "--references", texts / "ref").stdout == plain
 
 
 def test_never_a_score_of_something_incomplete(texts):
     hypotheses, references = lines(texts / "hyp"), lines(texts / "ref")
     generated(texts / "gen", hypotheses, references, order=[i for i in range(len(references)) if i != 7])
     assert "119 sentences, expected 120: fairseq-generate was stopped" in refused(
-        "score_bleu", "--generated", texts / "gen"
+        "score bleu", "--generated", texts / "gen"
     )
     generated(texts / "gen", hypotheses, references, order=range(112))  # as without --required-batch-size-multiple 1
     assert "112 sentences, expected 120" in refused(
-        "score_bleu", "--generated", texts / "gen", "--references", texts / "ref"
+        "score bleu", "--generated", texts / "gen", "--references", texts / "ref"
     )
     (texts / "gen").write_text("Traceback\n")
-    assert "has no H- lines" in refused("score_bleu", "--generated", texts / "gen")
+    assert "has no H- lines" in refused("score bleu", "--generated", texts / "gen")
     (texts / "short").write_text("a\n")
-    assert "has 120 lines, " in refused("score_bleu", "--hypotheses", texts / "hyp", "--references", texts / "short")
+    assert "has 120 lines, " in refused("score bleu", "--hypotheses", texts / "hyp", "--references", texts / "short")
     (texts / "empty").write_text("")
-    assert "is empty" in refused("score_bleu", "--hypotheses", texts / "empty", "--references", texts / "empty")
-    assert "is missing" in refused("score_rouge", "--hypotheses", texts / "none", "--references", texts / "ref")
-    assert "give either --generated or --hypotheses" in refused("score_bleu", "--references", texts / "ref")
-    assert "See: python " in refused("score_bleu", "--hypothesis")
+    assert "is empty" in refused("score bleu", "--hypotheses", texts / "empty", "--references", texts / "empty")
+    assert "is missing" in refused("score rouge", "--hypotheses", texts / "none", "--references", texts / "ref")
+    assert "give either --generated or --hypotheses" in refused("score bleu", "--references", texts / "ref")
+    assert "See: fairseq-feedback score bleu --help" in refused("score bleu", "--hypothesis")
 
 
 def test_unicode_line_breaks_end_no_line(texts):
     (texts / "a").write_text("one\u2028two\x85three\x0bfour five\n", encoding="utf-8")
-    printed = tool("score_bleu", "--hypotheses", texts / "a", "--references", texts / "a").stdout
+    printed = tool("score bleu", "--hypotheses", texts / "a", "--references", texts / "a").stdout
     assert "BLEU4 = 100.00" in printed and "syslen=5" in printed
 
 
@@ -166,14 +167,14 @@ def test_unicode_line_breaks_end_no_line(texts):
     ],
 )
 def test_compound_split_by_hand(text, expected):
-    assert tool("compound_split", stdin=text + "\n").stdout == expected + "\n"
+    assert tool("split-compounds", stdin=text + "\n").stdout == expected + "\n"
 
 
 def test_compound_split_refuses_aggressive_tokenization(texts):
-    assert "line 2, has @-@" in refused("compound_split", stdin="a\nZwei @-@ Wege\n")
+    assert "line 2, has @-@" in refused("split-compounds", stdin="a\nZwei @-@ Wege\n")
     (texts / "bad").write_text("Zwei @-@ Wege\n")
     flags = ("--hypotheses", texts / "bad", "--references", texts / "bad", "--compound-split")
-    assert "the hypotheses, line 1, has @-@" in refused("score_bleu", *flags)
+    assert "the hypotheses, line 1, has @-@" in refused("score bleu", *flags)
 
 
 def f1(matches, reference, hypothesis):
@@ -184,7 +185,7 @@ def rouge(tmp_path, hypotheses, references, *flags):
     for name, text in (("h", hypotheses), ("r", references)):
         (tmp_path / name).write_text("\n".join(text) + "\n", encoding="utf-8")
     flags = ["--hypotheses", tmp_path / "h", "--references", tmp_path / "r", "--json", tmp_path / "j", *flags]
-    done = tool("score_rouge", *flags)
+    done = tool("score rouge", *flags)
     return json.loads((tmp_path / "j").read_text()), done.stdout
 
 
@@ -213,7 +214,7 @@ def test_the_stemmer_is_an_option(tmp_path):
 
 def test_rouge_of_many_by_several_processes(texts):
     flags = ("--hypotheses", texts / "hyp", "--references", texts / "ref")
-    assert tool("score_rouge", *flags, "--workers", 2).stdout == tool("score_rouge", *flags).stdout
+    assert tool("score rouge", *flags, "--workers", 2).stdout == tool("score rouge", *flags).stdout
     # ROUGE-1 once more, counted here.
     total = 0
     for hypothesis, reference in zip(lines(texts / "hyp"), lines(texts / "ref")):
@@ -229,13 +230,13 @@ def test_rouge_of_many_by_several_processes(texts):
 
 def test_tuning_refuses(tmp_path):
     flags = ("data-bin", "--out", tmp_path / "out", "--lenpen", 1, "--path")
-    assert "--path /nowhere is missing" in refused("tune_lenpen", *flags, "/nowhere")
-    assert "/nowhere is missing" in refused("tune_lenpen", *flags, __file__, "--references", "/nowhere")
-    assert "--metric: invalid choice: 'meteor'" in refused("tune_lenpen", *flags, __file__, "--metric", "meteor")
+    assert "--path /nowhere is missing" in refused("tune", *flags, "/nowhere")
+    assert "/nowhere is missing" in refused("tune", *flags, __file__, "--references", "/nowhere")
+    assert "--metric: invalid choice: 'meteor'" in refused("tune", *flags, __file__, "--metric", "meteor")
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["score_bleu", "score_rouge", "compound_split", "tune_lenpen"])
+@pytest.mark.parametrize("name", ["score bleu", "score rouge", "split-compounds", "tune"])
 def test_help(name):
     printed = tool(name, "--help").stdout
-    assert f"python scripts/{name}.py" in printed
+    assert f"    fairseq-feedback {name} " in printed

@@ -1,6 +1,5 @@
-"""scripts/translate.py: the translations of fairseq-interactive, for any length, however often it is stopped."""
+"""fairseq-feedback translate: the translations of fairseq-interactive, for any length, however often it is stopped."""
 
-import importlib.util
 import io
 import os
 import re
@@ -12,7 +11,10 @@ from types import SimpleNamespace
 import cli
 import pytest
 
-SCRIPT = os.path.join(cli.ROOT, "scripts", "translate.py")
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import progress
+from fairseq_feedback.tools.translation import output
+
 SHORT = ("--cpu", "--max-len-b", 10)  # what is hardly trained would go on to 200
 
 
@@ -59,7 +61,7 @@ class Work:
         ]
 
     def start(self, *more):
-        return cli.start(SCRIPT, *self.flags(*more), log=self.made.log)
+        return cli.start_tool("translate", *self.flags(*more), log=self.made.log)
 
     def run(self, *more, check=True):
         return self.start(*more).wait(check)
@@ -272,7 +274,7 @@ def test_mistakes_are_one_sentence(made, work):
     assert f"{nowhere} is missing" in work.refused("--path", f"{work.path}:{nowhere}")
     assert "the folder of --output" in work.refused("--output", nowhere / "out")
     assert "--input FILE is missing" in work.refused("--input", "-")
-    assert "unrecognized arguments: --beams 4. See: python " in work.refused("--beams", 4)
+    assert "unrecognized arguments: --beams 4. See: fairseq-feedback translate --help" in work.refused("--beams", 4)
     assert "--user-dir was not imported" in work.refused("--user-dir", nowhere)
     assert "Cannot combine --fp16 and --tpu" in work.refused("--fp16", "--tpu")
     assert "--nbest 9 is more than --beam 5" in work.refused("--nbest", 9)
@@ -293,50 +295,40 @@ def test_what_fairseq_cannot_load_is_one_sentence(work, workers):
 
 
 def test_help(made):
-    done = cli.run_script(SCRIPT, "--help", log=made.log)
-    assert done.stdout.startswith("usage: python scripts/translate.py DATA-BIN")
+    done = cli.run_tool("translate", "--help", log=made.log)
+    assert done.stdout.startswith("usage: fairseq-feedback translate DATA-BIN")
     assert "--chunk-lines" in done.stdout and "--lenpen" in done.stdout and not done.stderr
 
 
 # Parts
 
 
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("translate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    yield module
-    sys.path[:] = before
-
-
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
-def test_scan(script, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(sys.modules["translation.output"], "BLOCK", block)
+def test_scan(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(output, "BLOCK", block)
     (tmp_path / "text").write_bytes("eins\nzwei Ä\r\n\n\u2028\nlast".encode("utf-8"))
-    found = script.scan(tmp_path / "text")
+    found = output.scan(tmp_path / "text")
     assert found["lines"] == 5 and found["bytes"] == 23
     for bad, line in ((b"\xc3", 1), (b"a\nb\xc3\x28\n", 2), (b"\xe2\x82\n", 1), (b"a\n\n\xe2\x82", 3)):
         (tmp_path / "text").write_bytes(bad)
-        with pytest.raises(script.Problem, match=f"^line {line} of "):
-            script.scan(tmp_path / "text")
+        with pytest.raises(FeedbackError, match=f"^line {line} of "):
+            output.scan(tmp_path / "text")
 
 
-def test_progress(script, monkeypatch):
+def test_progress(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     now = [0.0]
-    monkeypatch.setattr(script.time, "time", lambda: now[0])
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr(sys, "stderr", stream)
-        progress = script.Progress(1000, 9000)
+        shown = progress.Progress(1000, 9000)
         for _ in range(4):
-            progress.add(1000)
+            shown.add(1000)
             now[0] += 6
-        progress.end()
+        shown.end()
         line = "4,000 / 9,000 lines (44.4%), 250.0 lines/s, 0:00:20 left"
         assert stream.getvalue().startswith("1,000 lines are there already: continuing\n")
         assert (f"\r{line}\x1b[K\r" in stream.getvalue()) == stream.isatty()

@@ -8,6 +8,14 @@ from fairseq_feedback.tools.program import Parser, run
 PROGRAM = "fairseq-feedback"
 TOOLS = {  # sub-command: module
     "info": "info",
+    "translate": "translate",
+    "average": "average",
+    "export": "export",
+    "import": "import_transformer_sequential",
+    "score bleu": "score_bleu",
+    "score rouge": "score_rouge",
+    "tune": "tune",
+    "split-compounds": "split_compounds",
     "inspect": "inspect_checkpoint",
     "plot": "plot",
 }

@@ -1,4 +1,4 @@
-"""What is here: versions, the folder to give to --user-dir, architectures, what this machine can, and the extras.
+"""What is here: versions, the folder for --user-dir, architectures, what this machine can, extras.
 
     fairseq-feedback info
 """

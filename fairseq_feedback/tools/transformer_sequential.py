@@ -1,46 +1,19 @@
-#!/usr/bin/env python3
-"""Turn a feedback model of transformer-sequential, the code of the paper's authors, into a checkpoint for fairseq.
+"""A checkpoint of transformer-sequential, and the checkpoint of ours that computes the same."""
 
-    python scripts/import_transformer_sequential.py --checkpoint theirs.pt --vocabulary symbols.txt \\
-        --dict imported/dict.txt --output imported/model.pt
-    fairseq-preprocess --only-source --srcdict imported/dict.txt --testpref test.txt --destdir data
-    fairseq-eval-lm data --user-dir fairseq_feedback --task feedback_lm --path imported/model.pt
-
-The model must have been trained with their --feedback and --pre-norm. The state of the optimizer is left behind: train
-on with --finetune-from-model and the options that this script prints.
-
-Their checkpoint does not hold the vocabulary, so give it: a text file (UTF-8), one symbol a line, in the order of their
-numbers. Their code saves it beside the data, in corpus.pt. In the folder of that code, this writes the file:
-
-    python -c "import torch; c = torch.load('DATA/corpus.pt', weights_only=False); \\
-        print(*c.dictionary.idx2word, sep='\\n')" > symbols.txt
-
-A symbol cannot have white space in it. Write a space as \u2581, as fairseq's --bpe characters does; write a line feed
-as a word, and name that word in --eos.
-
-fairseq's dictionary begins with <s>, <pad>, </s> and <unk>. The symbol of --eos becomes </s>; <s>, </s> and <unk> of
-their vocabulary stay what they are. Those of the four that it lacks get embeddings of zero and an output bias of
--10000: their probability is 0, and that of all others is what it was. fairseq-preprocess ends every line with </s>. If
-their text had a symbol there (<eos> with --data-eos; the number of a line feed in a text of bytes), break lines there;
-otherwise put all text in one line. fairseq also predicts the first symbol of a text, from </s>; their code does not.
-"""
-
-import argparse
 import os
 import pickle
 import re
-import sys
 
 import torch
+from fairseq import options
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from fairseq import options  # noqa: E402
-from fairseq.data import Dictionary  # noqa: E402
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
-
-from fairseq_feedback.errors import FeedbackError  # noqa: E402  (and what the safe loader may load)
-from fairseq_feedback.tasks.feedback_lm import FeedbackLMTask  # noqa: E402
+import fairseq_feedback.plugin  # noqa: F401
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tasks.feedback_lm import FeedbackLMTask
+from fairseq_feedback.tools.files import whole
 
 NO_PROBABILITY = -1e4  # an output bias: float16 holds it, and a loss with it stays finite
 MIX, POSITIONS, RATIO = "single_memory_attn_params", "attn.attn.key_pe", "attn.attn.adaptive_span.mask.size_ratio"
@@ -55,22 +28,8 @@ UNSHARED = {"self_attn.k_proj": "attn.proj_key", "self_attn.v_proj": "attn.proj_
 UNSHARED["self_attn.memory_layer_norm"] = "norm1"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="file that transformer-sequential saved")
-    parser.add_argument("--vocabulary", required=True, help="text file, one symbol a line, by number")
-    parser.add_argument("--dict", required=True, help="the dict.txt to write")
-    parser.add_argument("--output", required=True, help="checkpoint to write")
-    parser.add_argument("--eos", metavar="SYMBOL", help="what ends a line (default: <eos>, if the vocabulary has it)")
-    parser.add_argument(
-        "--adaptive-span-ramp", type=int, metavar="N", help="their --adapt-span-len (default: as saved, or else 32)"
-    )
-    parser.add_argument(
-        "--dropout", type=float, metavar="P", help="their --dropout, to train on with (default: as saved, or else 0.2)"
-    )
-    args = parser.parse_args()
-    if os.path.basename(args.dict) != "dict.txt":
-        raise FeedbackError(f"--dict {args.dict}: name the file dict.txt, which is what fairseq looks for")
+def bring_over(args):
+    """Write --dict and --output -> the options that train such a model."""
     theirs = Theirs(args.checkpoint)
     dictionary, rows = read_vocabulary(args.vocabulary, theirs.symbols, args.eos)
     flags = [str(flag) for flag in model_flags(theirs, args)]
@@ -79,7 +38,7 @@ def main():
     model = FeedbackLMTask(cfg.task, dictionary).build_model(cfg.model)
     fill(model.state_dict(), theirs, rows)
     save(model, cfg, dictionary, args)
-    print(f"options: {' '.join(flags)}\nwritten: {args.dict}, {args.output}")
+    return flags
 
 
 class Theirs:
@@ -255,16 +214,6 @@ def save(model, cfg, dictionary, args):
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "task_state": {},
     }
-    for path in (args.dict, args.output):
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    dictionary.save(os.path.abspath(args.dict + ".part"))
-    torch.save(state, args.output + ".part")
-    os.replace(args.dict + ".part", args.dict)
-    os.replace(args.output + ".part", args.output)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except FeedbackError as error:
-        sys.exit(f"error: {error}")
+    with whole(args.output, "wb") as weights, whole(args.dict) as words:
+        dictionary.save(words)
+        torch.save(state, weights)

@@ -1,30 +1,20 @@
-#!/usr/bin/env python3
 """Average the weights of several checkpoints of one training run into one checkpoint.
 
-    python scripts/average_checkpoints.py --inputs checkpoints --num-epoch-checkpoints 10 --output averaged.pt
+    fairseq-feedback average --inputs checkpoints --num-epoch-checkpoints 10 --output averaged.pt
 
 The options are those of the script that fairseq has in its repository and not in its wheel. Sums are kept in float32
 (float64 for float64), whatever the checkpoints hold; each checkpoint goes through torch's safe loader.
 """
 
-import argparse
 import os
 import re
-import sys
 
-import torch
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from fairseq import checkpoint_utils  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
-
-from fairseq_feedback.errors import FeedbackError  # noqa: E402  (and the safe loader)
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import whole
+from fairseq_feedback.tools.program import quiet
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser):
     parser.add_argument(
         "--inputs", required=True, nargs="+", help="checkpoint files, or one folder of checkpoints"
     )
@@ -39,7 +29,10 @@ def main():
     parser.add_argument(
         "--checkpoint-upper-bound", type=int, metavar="N", help="leave out those after this epoch or update"
     )
-    args = parser.parse_args()
+
+
+def main(args):
+    quiet()
     paths = select(args)
     print(f"averaging {len(paths)} checkpoints:", flush=True)
     state = average(paths)
@@ -94,6 +87,11 @@ def numbered(args):
 
 def average(paths):
     """The last checkpoint's state with averaged weights and without what belongs to training on."""
+    import torch
+    from fairseq import checkpoint_utils
+
+    import fairseq_feedback.plugin  # noqa: F401  the safe loader
+
     sums = {}
     dtypes = {}
     for path in paths:
@@ -118,15 +116,10 @@ def average(paths):
 
 
 def save(state, path):
+    import torch
+    from omegaconf import OmegaConf
+
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    torch.save(state, path + ".part")
-    os.replace(path + ".part", path)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except FeedbackError as error:
-        sys.exit(f"error: {error}")
+    with whole(path, "wb") as f:
+        torch.save(state, f)

@@ -1,12 +1,10 @@
-#!/usr/bin/env python3
-"""Translate a text file of any length with a checkpoint of fairseq, as fairseq-interactive would line by line.
+"""Translate a text file of any length, as fairseq-interactive would line by line.
 
-    python scripts/translate.py data-bin --path checkpoint_best.pt --input news.en --output news.de \\
+    fairseq-feedback translate data-bin --path checkpoint_best.pt --input news.en --output news.de \\
         --beam 5 --tokenizer moses --source-lang en --target-lang de --bpe subword_nmt --bpe-codes codes
 
-Takes the options of fairseq-interactive; --user-dir is the plugin of this repository unless given. Line N of --output
-is the translation of line N of --input, after --bpe and --tokenizer have been undone: the D- lines of
-fairseq-interactive. An empty line stays empty.
+Takes the options of fairseq-interactive. Line N of --output is the translation of line N of --input, after --bpe and
+--tokenizer have been undone: the D- lines of fairseq-interactive. An empty line stays empty.
 
 A run that was stopped, in whatever way, is continued by the same command. What is done is in OUTPUT.part, and what it
 is in OUTPUT.part.json. The translations are the same for any --workers, and whether or not the run was stopped.
@@ -22,12 +20,14 @@ import math
 import os
 import sys
 import time
+from argparse import Namespace
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from tool import Problem, run  # noqa: E402
-from translation import pool  # noqa: E402
-from translation.output import ResumableOutput, scan  # noqa: E402
-from translation.translator import Chunk, Translator, parse, quiet, sentence  # noqa: E402
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.extras import need
+from fairseq_feedback.tools.program import quiet
+from fairseq_feedback.tools.progress import Progress
+from fairseq_feedback.tools.translation import pool, translator
+from fairseq_feedback.tools.translation.output import ResumableOutput, scan
 
 # Options that may change when a run is continued, for what is written does not depend on them. (Without the last one no
 # line that is too long was written.)
@@ -36,12 +36,33 @@ FREE |= {"no_progress_bar", "user_dir", "data", "path", "skip_invalid_size_input
 # Options that name files which must not change, besides --path and the dictionaries.
 FILES = ("bpe_codes", "bpe_merges", "bpe_vocab", "gpt2_encoder_json", "gpt2_vocab_bpe", "sentencepiece_model")
 FILES += ("replace_unk",)
+PACKAGES = {"moses": "sacremoses", "sentencepiece": "sentencepiece"}  # of a --tokenizer or --bpe
 
 
-def main():
-    arguments = sys.argv[1:]
+def add_arguments(parser):
+    """What --help shows. To list all of fairseq's options, fairseq would have to be imported, which takes seconds."""
+    parser.usage = f"{translator.PROGRAM} DATA-BIN --path CHECKPOINT --input FILE --output FILE [OPTION...]"
+    parser.epilog = (
+        "Also all options of fairseq-interactive, such as --beam, --lenpen, --nbest, --tokenizer, --bpe, --batch-size, "
+        "--fp16 and --cpu.\nThis lists them: fairseq-interactive --user-dir fairseq_feedback --help"
+    )
+    parser.add_argument("data", metavar="DATA-BIN", help="folder of fairseq's binary data: its dictionaries")
+    parser.add_argument("--path", metavar="CHECKPOINT", help="one, or several with : between for an ensemble")
+    parser.add_argument("--input", metavar="FILE", help="the text, one sentence a line")
+    translator.add_own(parser)
+
+
+def parse(parser, arguments):
+    if {"-h", "--help"}.intersection(arguments):
+        parser.print_help()
+        parser.exit()
+    return Namespace(arguments=arguments)
+
+
+def main(given):
+    arguments = given.arguments
     quiet()
-    args = parse(arguments, __doc__)
+    args = translator.parse(arguments)
     check(args)
     text = scan(args.input)
     with contextlib.closing(ResumableOutput(args.output, describe(args, text))) as output:
@@ -59,32 +80,36 @@ def main():
                     too_long=translation.too_long,
                 )
         except KeyboardInterrupt:
-            raise Problem(f"stopped: {output.done['lines']:,} lines are done, the same command continues") from None
+            lines = output.done["lines"]
+            raise FeedbackError(f"stopped: {lines:,} lines are done, the same command continues") from None
         finally:
             progress.end()
         if output.done["input_bytes"] != text["bytes"]:
-            raise Problem(f"{args.input} was changed while it was read: delete {output.part} and start again")
+            raise FeedbackError(f"{args.input} was changed while it was read: delete {output.part} and start again")
         output.finish()
     report(args, before, output.done, max(time.time() - start, 1e-9))
 
 
 def check(args):
     if args.path is None:
-        raise Problem("--path CHECKPOINT is missing")
+        raise FeedbackError("--path CHECKPOINT is missing")
     if args.input == "-":
-        raise Problem("--input FILE is missing: a run is continued by its place in a file, so it cannot read a pipe")
+        raise FeedbackError("--input FILE is missing: a run goes on from its place in a file, so it reads no pipe")
     plain = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
     for path in [args.input, *(args.path.split(os.pathsep) if plain else ())]:
         if not os.path.isfile(path):
-            raise Problem(f"{path} is missing")
+            raise FeedbackError(f"{path} is missing")
     for name in ("workers", "chunk_lines", "nbest"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise Problem(f"--{name.replace('_', '-')} {value}: give at least 1")
+            raise FeedbackError(f"--{name.replace('_', '-')} {value}: give at least 1")
     if args.nbest > args.beam:
-        raise Problem(f"--nbest {args.nbest} is more than --beam {args.beam}")
+        raise FeedbackError(f"--nbest {args.nbest} is more than --beam {args.beam}")
     if args.sampling and args.nbest != args.beam:
-        raise Problem("--sampling needs --nbest to be equal to --beam")
+        raise FeedbackError("--sampling needs --nbest to be equal to --beam")
+    for encoder in (args.tokenizer, args.bpe):
+        if encoder in PACKAGES:
+            need("recipes", PACKAGES[encoder])
     threads()
 
 
@@ -112,7 +137,7 @@ def read_chunks(path, done, size):
             lines = list(itertools.islice(f, size))
             if not lines:
                 return
-            yield Chunk(first, lines)
+            yield translator.Chunk(first, lines)
             first += len(lines)
 
 
@@ -126,17 +151,17 @@ def translations(args, arguments, left, chunks, progress):
         yield from pool.translations(arguments, workers, threads(), chunks, progress.add)
         return
     try:
-        translator = Translator(args, threads())
+        model = translator.Translator(args, threads())
         for chunk in chunks:
-            yield chunk, translator.translate(chunk, progress.add)
+            yield chunk, model.translate(chunk, progress.add)
     except Exception as error:
-        raise Problem(sentence(error)) from error
+        raise FeedbackError(translator.sentence(error)) from error
 
 
 def threads():
     given = os.environ.get("OMP_NUM_THREADS", "1")
     if not given.isdecimal() or int(given) < 1:
-        raise Problem(f"OMP_NUM_THREADS is {given}: it must be a number, at least 1")
+        raise FeedbackError(f"OMP_NUM_THREADS is {given}: it must be a number, at least 1")
     return int(given)
 
 
@@ -158,41 +183,6 @@ def available_memory():
         return next(1024 * int(line.split()[1]) for line in f if line.startswith("MemAvailable:"))
 
 
-class Progress:
-    """One line on a terminal, which changes; otherwise a line every ten seconds."""
-
-    def __init__(self, done, total):
-        self.begun = self.done = done
-        self.total = total
-        self.terminal = sys.stderr.isatty()
-        self.start = self.shown = None
-        if done:
-            self.say(f"{done:,} lines are there already: continuing")
-
-    def say(self, text):
-        print(text, file=sys.stderr, flush=True)
-
-    def add(self, lines):
-        now = time.time()
-        if self.start is None:  # the first batch counts, the time to load models does not
-            self.start = self.shown = now
-        self.done += lines
-        if now - self.shown >= (0.5 if self.terminal else 10):
-            self.shown = now
-            rate = (self.done - self.begun) / (now - self.start)
-            left = int((self.total - self.done) / max(rate, 1e-9))
-            line = (
-                f"{self.done:,} / {self.total:,} lines ({100 * self.done / self.total:.1f}%), {rate:,.1f} lines/s, "
-                f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-            )
-            print(f"\r{line}\x1b[K" if self.terminal else line, end="" if self.terminal else "\n", file=sys.stderr)
-            sys.stderr.flush()
-
-    def end(self):
-        if self.terminal and self.shown != self.start:
-            print(file=sys.stderr)
-
-
 def report(args, before, done, seconds):
     lines, words = (done[name] - before[name] for name in ("lines", "words"))
     if done["too_long"]:
@@ -202,10 +192,3 @@ def report(args, before, done, seconds):
         f"{lines:,} lines{already}, {words:,} words in {seconds:,.1f} seconds with loading: "
         f"{lines / seconds:,.1f} lines/s, {words / seconds:,.0f} words/s; {args.output}"
     )
-
-
-if __name__ == "__main__":
-    try:
-        run(main)
-    except KeyboardInterrupt:  # before or after it translates
-        sys.exit("error: stopped")

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """ROUGE-1, ROUGE-2 and ROUGE-Lsum of summaries, by the package rouge-score.
 
-    python scripts/score_rouge.py --generated generate-test.txt --references test.target
-    python scripts/score_rouge.py --hypotheses hyp.txt --references ref.txt
+    fairseq-feedback score rouge --generated generate-test.txt --references test.target
+    fairseq-feedback score rouge --hypotheses hyp.txt --references ref.txt
 
 A summary is one line. Its sentences are separated by the word that --separator names. ROUGE-Lsum compares sentence by
 sentence and is what papers call ROUGE-L; over the whole text as one sentence it would be several points lower.
@@ -11,18 +10,18 @@ The scores are the mean F1 of all summaries.
 
 import multiprocessing
 
-import generated
-from rouge_score.rouge_scorer import RougeScorer
-from score_bleu import compare_counts
-from tool import Parser, Problem, read_lines, run, write_json
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import generated
+from fairseq_feedback.tools.extras import need
+from fairseq_feedback.tools.files import read_lines, write_json
+from fairseq_feedback.tools.score_bleu import compare_counts
 
 KINDS = ("rouge1", "rouge2", "rougeLsum")
 SEPARATOR = "<S_SEP>"
 CHUNK = 64  # summaries that a process takes at once
 
 
-def main():
-    parser = Parser(__doc__)
+def add_arguments(parser):
     parser.add_argument("--generated", metavar="FILE", help="output of fairseq-generate, made with --remove-bpe")
     parser.add_argument("--hypotheses", metavar="FILE", help="summaries, one a line")
     parser.add_argument("--references", metavar="FILE", required=True, help="references, one a line")
@@ -30,11 +29,13 @@ def main():
     parser.add_argument("--no-stemmer", action="store_true", help="compare words as they are, not their Porter stems")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the scores there, too")
-    args = parser.parse_args()
+
+
+def main(args):
     if bool(args.generated) == bool(args.hypotheses):
-        raise Problem("give either --generated or --hypotheses")
+        raise FeedbackError("give either --generated or --hypotheses")
     if args.workers < 1:
-        raise Problem(f"--workers {args.workers}: give at least 1")
+        raise FeedbackError(f"--workers {args.workers}: give at least 1")
     references = read_lines(args.references)
     if args.generated:
         hypotheses = generated.read(args.generated, "H", len(references))
@@ -51,6 +52,7 @@ def main():
 
 def score(hypotheses, references, separator=SEPARATOR, stemmer=True, workers=1):
     """{kind: mean F1 in percent}, with the settings that belong to it."""
+    need("recipes", "rouge_score")
     pairs = [(sentences(r, separator), sentences(h, separator)) for h, r in zip(hypotheses, references)]
     if workers > 1:
         with multiprocessing.Pool(workers, _start, (stemmer,)) as pool:
@@ -84,13 +86,11 @@ _scorer = None  # of this process
 
 def _start(stemmer):
     global _scorer
+    from rouge_score.rouge_scorer import RougeScorer
+
     _scorer = RougeScorer(KINDS, use_stemmer=stemmer)
 
 
 def _score(pair):
     found = _scorer.score(*pair)
     return [found[kind].fmeasure for kind in KINDS]
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
-"""BLEU of translations: tokenized, as papers of fairseq's authors print it, and detokenized, by sacrebleu.
+"""BLEU of translations: tokenized, as fairseq's authors print it, and detokenized, by sacrebleu.
 
-    python scripts/score_bleu.py --generated generate-test.txt
-    python scripts/score_bleu.py --hypotheses hyp.tok.de --references ref.tok.de --compound-split
-    python scripts/score_bleu.py --generated generate-test.txt --detokenize de --raw-references test.de
+    fairseq-feedback score bleu --generated generate-test.txt
+    fairseq-feedback score bleu --hypotheses hyp.tok.de --references ref.tok.de --compound-split
+    fairseq-feedback score bleu --generated generate-test.txt --detokenize de --raw-references test.de
 
 Tokenized BLEU compares the words as they are, without smoothing, as multi-bleu.perl and fairseq do. It depends on the
 tokenizer, so compare it only with scores of the same protocol. (fairseq compares hashes of n-grams, of which a few
@@ -14,14 +13,14 @@ From the output of fairseq-generate, hypotheses are the H- lines and references 
 with --remove-bpe and without --bpe and --tokenizer; otherwise T- lines are not tokenized like the H- lines.
 """
 
-import generated
-from compound_split import split_all
-from sacrebleu.metrics import BLEU
-from tool import Parser, Problem, read_lines, run, write_json
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import generated
+from fairseq_feedback.tools.extras import need
+from fairseq_feedback.tools.files import read_lines, write_json
+from fairseq_feedback.tools.split_compounds import split_all
 
 
-def main():
-    parser = Parser(__doc__)
+def add_arguments(parser):
     parser.add_argument("--generated", metavar="FILE", help="output of fairseq-generate")
     parser.add_argument("--hypotheses", metavar="FILE", help="tokenized translations, one a line")
     parser.add_argument("--references", metavar="FILE", help="tokenized references, one a line; with --generated they"
@@ -36,7 +35,9 @@ def main():
     parser.add_argument("--raw-references", metavar="FILE", help="references that were never tokenized, for sacrebleu;"
                         " otherwise the tokenized ones are detokenized too")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the scores there, too")
-    args = parser.parse_args()
+
+
+def main(args):
     check(args)
     hypotheses, references = texts(args)
     scores = {"sentences": len(references), "compound_split": args.compound_split}
@@ -52,11 +53,11 @@ def main():
 
 def check(args):
     if bool(args.generated) == bool(args.hypotheses):
-        raise Problem("give either --generated or --hypotheses")
+        raise FeedbackError("give either --generated or --hypotheses")
     if args.hypotheses and not args.references:
-        raise Problem("--hypotheses needs --references")
+        raise FeedbackError("--hypotheses needs --references")
     if (args.raw_references or args.lowercase) and not args.detokenize:
-        raise Problem("--raw-references and --lowercase need --detokenize LANG")
+        raise FeedbackError("--raw-references and --lowercase need --detokenize LANG")
 
 
 def texts(args):
@@ -73,13 +74,15 @@ def texts(args):
 
 def compare_counts(hypotheses, references, here, there):
     if not references:
-        raise Problem(f"{there} is empty: there is nothing to score")
+        raise FeedbackError(f"{there} is empty: there is nothing to score")
     if len(hypotheses) != len(references):
-        raise Problem(f"{here} has {len(hypotheses)} lines, {there} has {len(references)}")
+        raise FeedbackError(f"{here} has {len(hypotheses)} lines, {there} has {len(references)}")
 
 
 def tokenized(hypotheses, references, compound_split=False):
     """The score, and the line that fairseq prints for it."""
+    from sacrebleu.metrics import BLEU
+
     if compound_split:
         hypotheses = split_all(hypotheses, "the hypotheses")
         references = split_all(references, "the references")
@@ -94,6 +97,8 @@ def tokenized(hypotheses, references, compound_split=False):
 
 def detokenized(hypotheses, references, raw, language, lowercase=False):
     """sacrebleu of detokenized hypotheses against raw references, or against detokenized ones."""
+    need("recipes", "sacremoses")
+    from sacrebleu.metrics import BLEU
     from sacremoses import MosesDetokenizer
 
     detokenizer = MosesDetokenizer(lang=language)
@@ -101,12 +106,8 @@ def detokenized(hypotheses, references, raw, language, lowercase=False):
     if raw is None:
         raw = [detokenizer.detokenize(line.split()) for line in references]
     if len(raw) != len(references):
-        raise Problem(f"--raw-references has {len(raw)} lines, the tokenized references are {len(references)}")
+        raise FeedbackError(f"--raw-references has {len(raw)} lines, the tokenized references are {len(references)}")
     metric = BLEU(trg_lang=language, lowercase=lowercase)
     bleu = metric.corpus_score(hypotheses, [raw])
     signature = str(metric.get_signature())
     return {"score": bleu.score, "signature": signature, "line": bleu.format(signature=signature)}
-
-
-if __name__ == "__main__":
-    run(main)

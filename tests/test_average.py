@@ -1,31 +1,23 @@
-"""scripts/average_checkpoints.py, as a command."""
+"""fairseq-feedback average."""
 
 import argparse
 import os
-import runpy
-import sys
 
 import pytest
 import torch
 
+from fairseq_feedback.tools import command
+
 pytestmark = pytest.mark.core
 
-SCRIPT = os.path.join(os.path.dirname(__file__), "..", "scripts", "average_checkpoints.py")
 
-
-@pytest.fixture
-def average(monkeypatch):
-    """Run the script as __main__; None, or the message that it exits with."""
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["average_checkpoints.py", *args])
-        try:
-            runpy.run_path(SCRIPT, run_name="__main__")
-        except SystemExit as stop:
-            return stop.code
-        return None
-
-    return run
+def average(*args):
+    """None, or the message that it exits with."""
+    try:
+        command.main(["average", *args])
+    except SystemExit as stop:
+        return stop.code
+    return None
 
 
 def write(folder, name, weights, cfg=None):
@@ -56,7 +48,7 @@ def folder(tmp_path):
         (["--num-update-checkpoints", "2"], 15.0),
     ],
 )
-def test_last_checkpoints_of_a_folder(average, folder, options, expected):
+def test_last_checkpoints_of_a_folder(folder, options, expected):
     output = os.path.join(folder, "new", "averaged.pt")
     assert average("--inputs", folder, "--output", output, *options) is None
     state = torch.load(output, weights_only=True)
@@ -64,7 +56,7 @@ def test_last_checkpoints_of_a_folder(average, folder, options, expected):
     assert state["cfg"]["model"]["_name"] == "some" and state["last_optimizer_state"] is None
 
 
-def test_half_precision_is_summed_in_float32(average, tmp_path):
+def test_half_precision_is_summed_in_float32(tmp_path):
     """In half precision 2048 + 1 is 2048, so a sum of halves would lose what the mean keeps."""
     values = [2048.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     paths = [
@@ -78,7 +70,7 @@ def test_half_precision_is_summed_in_float32(average, tmp_path):
     assert w.item() == torch.tensor(sum(values) / 8).half().item() == 256.875 + 0.125
 
 
-def test_a_legacy_configuration_survives(average, tmp_path):
+def test_a_legacy_configuration_survives(tmp_path):
     """fairseq's own transformer keeps its options in a Namespace inside the configuration."""
     cfg = {"model": argparse.Namespace(_name="transformer", arch="transformer")}
     path = write(tmp_path, "1.pt", {"w": torch.ones(1)}, cfg)
@@ -96,14 +88,14 @@ def test_a_legacy_configuration_survives(average, tmp_path):
         (["--checkpoint-upper-bound", "5"], "--checkpoint-upper-bound needs"),
     ],
 )
-def test_mistakes_are_one_sentence(average, folder, options, sentence):
+def test_mistakes_are_one_sentence(folder, options, sentence):
     output = os.path.join(folder, "averaged.pt")
     message = average("--inputs", folder, "--output", output, *options)
     assert not os.path.exists(output)
     assert message.startswith("error: " + sentence.format(folder=folder))
 
 
-def test_different_models_and_damaged_files_are_named(average, tmp_path):
+def test_different_models_and_damaged_files_are_named(tmp_path):
     a = write(tmp_path, "a.pt", {"w": torch.ones(1)})
     for name, weights in (("b.pt", {"v": torch.ones(1)}), ("c.pt", {"w": torch.ones(2)})):
         other = write(tmp_path, name, weights)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 
-from tool import Problem, write_json
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import write_json
 
 BLOCK = 1 << 20
 
@@ -24,7 +25,7 @@ def scan(path):
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
                 line = found["lines"] + error.object[: error.start].count(b"\n") + 1
-                raise Problem(f"line {line} of {path} is not UTF-8 text: {error.reason}") from error
+                raise FeedbackError(f"line {line} of {path} is not UTF-8 text: {error.reason}") from error
             if not block:
                 break
             found["bytes"] += len(block)
@@ -49,14 +50,14 @@ class ResumableOutput:
         self.done = {"lines": 0, "input_bytes": 0, "output_bytes": 0, "words": 0, "too_long": 0}
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
-            raise Problem(f"the folder of --output, {folder}, is missing")
+            raise FeedbackError(f"the folder of --output, {folder}, is missing")
         if os.path.exists(path):
-            raise Problem(f"{path} exists already: delete it, or give another --output")
+            raise FeedbackError(f"{path} exists already: delete it, or give another --output")
         self.file = os.fdopen(os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Problem(f"another run is writing {self.part}: wait for it, or give another --output") from error
+            raise FeedbackError(f"another run is writing {self.part}: wait for it, or give another --output") from error
         size = os.fstat(self.file.fileno()).st_size
         if size:
             self._go_on(size)
@@ -70,16 +71,18 @@ class ResumableOutput:
                 state = json.load(f)
             work, done = state["work"], {name: state["done"][name] for name in self.done}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Problem(f"{self.part} cannot be continued, for {self.state} is missing or damaged: {mend}") from error
+            raise FeedbackError(
+                f"{self.part} cannot be continued, for {self.state} is missing or damaged: {mend}"
+            ) from error
         changes = differences(work, self.work)
         if changes:
             more = f", and {len(changes) - 3} more" * (len(changes) > 3)
-            raise Problem(
+            raise FeedbackError(
                 f"{self.part} has {done['lines']:,} lines of other work ({'; '.join(changes[:3])}{more}): "
                 f"start it as before to continue, or {mend}"
             )
         if size < done["output_bytes"]:
-            raise Problem(f"{self.part} is shorter than {self.state} says: {mend}")
+            raise FeedbackError(f"{self.part} is shorter than {self.state} says: {mend}")
         self.done = done
         self.file.truncate(done["output_bytes"])
         self.file.seek(done["output_bytes"])

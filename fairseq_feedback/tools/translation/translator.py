@@ -1,22 +1,20 @@
 """The command line, and the models that it names, as fairseq-interactive reads and runs them."""
 
-import argparse
 import ast
 import functools
 import logging
-import os
 import re
 import sys
-import warnings
 from typing import List, NamedTuple
 
-from tool import Parser, Problem
+from fairseq_feedback import errors
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser
 
-PLUGIN = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "fairseq_feedback")
+PROGRAM = "fairseq-feedback translate"
 MAX_TOKENS = 4000  # of a batch, unless the user says something
 NUMBER = r"\(?(?:np\.int64\()?(\d+)"  # the first of a pair, as any numpy prints it
 TOO_LONG = re.compile(rf"Size of sample #(\d+) is invalid \(={NUMBER}.* since max_positions={NUMBER}")
-USAGE = "python scripts/translate.py DATA-BIN --path CHECKPOINT --input FILE --output FILE [OPTION...]"
 
 
 class Chunk(NamedTuple):
@@ -30,38 +28,33 @@ class Translation(NamedTuple):
     too_long: int  # how many lines were left empty
 
 
-def parse(arguments, description=None):
+def parse(arguments):
     """Options of fairseq-interactive and our own. Also imports --user-dir."""
     from fairseq import options
 
-    if not any(argument.split("=")[0] == "--user-dir" for argument in arguments):
-        arguments = ["--user-dir", PLUGIN, *arguments]
+    import fairseq_feedback.plugin  # noqa: F401
+
     sys.argv[1:] = arguments  # where fairseq looks for --user-dir
     try:
         parser = options.get_interactive_generation_parser()
     except (ImportError, FileNotFoundError) as error:
-        raise Problem(f"--user-dir was not imported, for this is missing: {error}") from error
-    parser.usage, parser.description = USAGE, description
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        raise FeedbackError(f"--user-dir was not imported, for this is missing: {error}") from error
+    parser.prog = PROGRAM
     parser.error = functools.partial(Parser.error, parser)
-    own = parser.add_argument_group("Large files")
+    add_own(parser)
+    try:
+        return options.parse_args_and_arch(parser)
+    except ValueError as error:  # options that exclude each other
+        raise FeedbackError(str(error)) from error
+
+
+def add_own(parser):
+    own = parser.add_argument_group("large files")
     own.add_argument("--output", required=True, metavar="FILE", help="where the translations go, N lines for each "
                      "line of --input with --nbest N, the best first")  # fmt: skip
     own.add_argument("--workers", type=int, metavar="N", help="processes (one for each core; one on a GPU)")
     own.add_argument("--chunk-lines", type=int, default=2000, metavar="N", help="lines that are sorted by length, "
                      "translated and written together (%(default)s)")  # fmt: skip
-    try:
-        return options.parse_args_and_arch(parser)
-    except ValueError as error:  # options that exclude each other
-        raise Problem(str(error)) from error
-
-
-def quiet():
-    """Warnings of fairseq only, unless LOGLEVEL asks for more. It comes before fairseq_cli's own logging to stdout."""
-    logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr, force=True)
-    if "LOGLEVEL" not in os.environ:
-        warnings.simplefilter("ignore")  # of hydra and torch about the code of fairseq
-        logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # skipped lines: counted by us
 
 
 class Translator:
@@ -124,7 +117,7 @@ class Translator:
             if match is None:
                 raise
             i, size, limit = map(int, match.groups())
-            raise Problem(
+            raise FeedbackError(
                 f"line {chunk.first + numbers[i] + 1} of {self.args.input} has {size} tokens, and the model or "
                 f"--max-tokens allows {limit}: shorten it, or add --skip-invalid-size-inputs-valid-test, "
                 "which leaves its translation empty"
@@ -180,10 +173,7 @@ class Translator:
 
 def sentence(error):
     """What to tell the user of an exception."""
-    if isinstance(error, Problem):
-        return str(error)
-    errors = sys.modules.get("fairseq_feedback.errors")  # only if that is the --user-dir
-    mistake = errors and errors.find(error)
+    mistake = errors.find(error)
     if mistake:
         return str(mistake)
     if isinstance(error, OSError) and error.strerror:

@@ -6,9 +6,9 @@ import signal
 import threading
 from multiprocessing.connection import wait
 
-from tool import Problem
-
-from translation.translator import Translator, parse, quiet, sentence
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import quiet
+from fairseq_feedback.tools.translation.translator import Translator, parse, sentence
 
 AHEAD = 4  # chunks for each worker that may wait until an earlier one is finished
 
@@ -48,7 +48,7 @@ def _in_order(pool, chunks, progress):
                 progress(content)
                 continue
             if kind == "failed":
-                raise Problem(content)
+                raise FeedbackError(content)
             if kind == "translated":
                 number, chunk, translation = content
                 finished[number] = chunk, translation
@@ -77,7 +77,7 @@ def _died(process):
     code = process.exitcode
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     hint = ", as the system does when memory runs out (fewer --workers need less)" * (code == -signal.SIGKILL)
-    return Problem(f"a worker process {how}{hint}")
+    return FeedbackError(f"a worker process {how}{hint}")
 
 
 def _work(connection, arguments, threads, rank):

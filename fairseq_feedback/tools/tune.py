@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Find the length penalty (and the lengths) that score best on the development set.
 
-    python scripts/tune_lenpen.py data-bin --out tuning --path averaged.pt --lenpen 0 0.3 0.6 0.9 1.2 \\
+    fairseq-feedback tune data-bin --out tuning --path averaged.pt --lenpen 0 0.3 0.6 0.9 1.2 \\
         --references valid.de -- --user-dir fairseq_feedback --beam 5 --remove-bpe
 
 Runs fairseq-generate on the subset valid with every value, or every combination where more than one list is given.
@@ -15,16 +14,16 @@ import json
 import os
 import sys
 
-import generated
-import score_bleu
-from tool import Parser, Problem, read_lines, run, write_json
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import generated, score_bleu, score_rouge
+from fairseq_feedback.tools.extras import need
+from fairseq_feedback.tools.files import read_lines, whole, write_json
 
 METRICS = ("bleu", "bleu-compound-split", "rouge1", "rouge2", "rougeLsum")
 LENGTHS = ("lenpen", "min_len", "max_len_b")
 
 
-def main():
-    parser = Parser(__doc__)
+def add_arguments(parser):
     parser.add_argument("data", help="folder of fairseq's binary data")
     parser.add_argument("--path", required=True, metavar="FILE", help="the checkpoint")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="where the generations are kept")
@@ -35,18 +34,29 @@ def main():
     parser.add_argument("--references", metavar="FILE", help="tokenized references, instead of the T- lines")
     parser.add_argument("--gen-subset", default="valid", metavar="NAME", help="the subset to try on (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that score ROUGE (%(default)s)")
-    own, more = divide(sys.argv[1:])
-    args = parser.parse_args(own)
+
+
+def parse(parser, arguments):
+    """What follows -- is for fairseq-generate."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    args = parser.parse_args(arguments[:at])
+    args.further = arguments[at + 1 :]
+    return args
+
+
+def main(args):
     references = args.references and read_lines(args.references)
     if not os.path.isfile(args.path):
-        raise Problem(f"--path {args.path} is missing")
-    keep_settings(args, more)
+        raise FeedbackError(f"--path {args.path} is missing")
+    if args.metric.startswith("rouge"):
+        need("recipes", "rouge_score")
+    keep_settings(args)
     lists = {name: getattr(args, name) for name in LENGTHS if getattr(args, name)}
     rows = []
     for values in itertools.product(*lists.values()):
         row = dict(zip(lists, values))
         output = os.path.join(args.out, args.gen_subset + "".join(f"-{k}{v:g}" for k, v in row.items()) + ".txt")
-        generate(args, more, row, output)
+        generate(args, row, output)
         row["score"] = score(args, output, references)
         row["output"] = output
         rows.append(row)
@@ -57,21 +67,13 @@ def main():
     print("best: " + " ".join(f"--{k.replace('_', '-')} {v:g}" for k, v in best.items() if k in lists))
 
 
-def divide(arguments):
-    """(ours, those after --)."""
-    if "--" not in arguments:
-        return arguments, []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
-
-
-def keep_settings(args, more):
+def keep_settings(args):
     """Throw away generations that other settings made."""
     state = os.stat(args.path)
     settings = {
         "data": os.path.abspath(args.data),
         "checkpoint": [os.path.abspath(args.path), state.st_size, state.st_mtime_ns],
-        "options": more,
+        "options": args.further,
     }
     path = os.path.join(args.out, "settings.json")
     if os.path.isfile(path):
@@ -85,7 +87,7 @@ def keep_settings(args, more):
     write_json(path, settings)
 
 
-def generate(args, more, row, output):
+def generate(args, row, output):
     """fairseq-generate with the values of a row, unless it was done before. In this process: one import for all."""
     if os.path.isfile(output):
         return
@@ -95,16 +97,17 @@ def generate(args, more, row, output):
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq_cli.generate import _main
 
-    flags = [args.data, "--path", args.path, "--gen-subset", args.gen_subset, *more]
+    import fairseq_feedback.plugin  # noqa: F401
+
+    flags = [args.data, "--path", args.path, "--gen-subset", args.gen_subset, *args.further]
     for name, value in row.items():
         flags += ["--" + name.replace("_", "-"), str(value)]
     print("$ fairseq-generate " + " ".join(flags), file=sys.stderr)
     sys.argv = ["fairseq-generate", *flags]  # where fairseq looks for --user-dir
     parsed = options.parse_args_and_arch(options.get_generation_parser())
     logging.root.handlers.clear()  # so that the log goes to this output, not to that of the row before
-    with open(output + ".part", "w", encoding="utf-8", newline="\n") as f:
+    with whole(output) as f:
         _main(convert_namespace_to_omegaconf(parsed), f)
-    os.replace(output + ".part", output)
 
 
 def score(args, output, references):
@@ -112,11 +115,4 @@ def score(args, output, references):
     references = references or generated.read(output, "T", len(hypotheses))
     if args.metric.startswith("bleu"):
         return score_bleu.tokenized(hypotheses, references, args.metric == "bleu-compound-split")["score"]
-    import score_rouge
-
     return score_rouge.score(hypotheses, references, workers=args.workers)[args.metric]
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # finds fairseq_feedback
-    run(main)
