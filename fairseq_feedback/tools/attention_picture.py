@@ -4,6 +4,8 @@ import math
 import os
 from typing import List, NamedTuple, Optional
 
+import numpy as np
+
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures
 
@@ -17,8 +19,8 @@ class Reading(NamedTuple):
 
     words: List[str]  # T
     source: Optional[List[str]]  # S
-    memory: "numpy.ndarray"  # noqa: F821  (L, H, T, 1 + T): the zero slots together, then the memory of each step
-    cross: Optional["numpy.ndarray"]  # noqa: F821  (L, T, S), the mean of the heads
+    memory: np.ndarray  # (L, H, T, 1 + T): the zero slots together, then the memory of each step
+    cross: Optional[np.ndarray]  # (L, T, S), the mean of the heads
     zero_slots: int
 
 
@@ -142,38 +144,42 @@ def _draw(path, reading):
 
 def _draw_memory(figure, reading, size):
     layers, heads, steps, _ = reading.memory.shape
-    before = ["start"] + reading.words[:-1]
     grid = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
-    brightest = reading.memory.max()
-    for layer in range(layers):
-        for head in range(heads):
-            axes = grid[layer][head]
-            # No step sees its own memory, or a later one.
-            image = axes.imshow(reading.memory[layer, head, :, :steps], cmap="Blues", vmin=0, vmax=brightest, aspect="auto")
-            axes.axvline(0.5, color=pictures.COLORS[1], linewidth=0.8)  # between the zero slots and the first step
-            axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=8)
+    for layer, head in np.ndindex(layers, heads):
+        seen = reading.memory[layer, head, :, :steps]  # no step sees its own memory, or a later one
+        image = _heat(grid[layer, head], seen, reading.memory.max(), f"layer {layer + 1}, head {head + 1}")
+        grid[layer, head].axvline(0.5, color=pictures.COLORS[1], linewidth=0.8)  # behind the zero slots
     for axes in grid[-1]:
-        _name(axes.xaxis, before, size)
+        _name(axes.xaxis, ["start", *reading.words[:-1]], size)
     for axes in grid[:, 0]:
         _name(axes.yaxis, reading.words, size)
-    slots = f"{reading.zero_slots} zero slot{'s' * (reading.zero_slots > 1)} before the first word"
-    figure.suptitle(
-        f"What writing each word (rows) reads of the memory of earlier steps (columns; start: {slots})",
-        x=0.01, ha="left", fontsize=9, wrap=True,
-    )  # fmt: skip
-    figure.colorbar(image, ax=grid, fraction=0.02, pad=0.01, label="share of attention")
+    slots = f"{reading.zero_slots} zero slot{'s' * (reading.zero_slots > 1)}"
+    title = f"Each row, the step that writes this word, reads\nthe memory of earlier steps (start: {slots})"
+    _explain(figure, grid, image, title)
 
 
 def _draw_cross(figure, reading, width):
-    layers = len(reading.cross)
-    grid = figure.subplots(1, layers, squeeze=False, sharey=True)[0]
+    grid = figure.subplots(1, len(reading.cross), squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(grid):
-        image = axes.imshow(reading.cross[layer], cmap="Blues", vmin=0, vmax=reading.cross.max(), aspect="auto")
-        axes.set_title(f"layer {layer + 1}", fontsize=8)
-        _name(axes.xaxis, reading.source, (width - 2) / layers)
+        image = _heat(axes, reading.cross[layer], reading.cross.max(), f"layer {layer + 1}")
+        _name(axes.xaxis, reading.source, (width - 2) / len(grid))
     _name(grid[0].yaxis, reading.words, 0.14 * len(reading.words))
-    figure.suptitle("What it reads of the source (mean of the heads)", x=0.01, ha="left", fontsize=9)
-    figure.colorbar(image, ax=grid, fraction=0.02, pad=0.01, label="share of attention")
+    _explain(figure, grid, image, "What it reads of the source, the mean of the heads")
+
+
+def _heat(axes, shares, brightest, title):
+    from matplotlib.colors import PowerNorm
+
+    axes.set_title(title, fontsize=8)
+    axes.tick_params(length=0)
+    scale = PowerNorm(0.5, 0, brightest)  # the first step reads nothing but zero slots: beside that the others would fade
+    return axes.imshow(shares, cmap="Blues", norm=scale, aspect="auto")
+
+
+def _explain(figure, grid, image, title):
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    bar = figure.colorbar(image, ax=grid, fraction=0.02, pad=0.01, label="share of attention")
+    bar.ax.tick_params(labelsize=7)
 
 
 def _name(axis, words, size):
@@ -184,4 +190,3 @@ def _name(axis, words, size):
     axis.set_ticks(list(shown), [short[i].replace("$", r"\$") for i in shown], fontsize=7)
     if axis.axis_name == "x":
         axis.axes.tick_params(axis="x", labelrotation=90)
-    axis.axes.tick_params(length=0)

@@ -17,11 +17,15 @@ NO_PARAMETER = re.compile(r"(version|_float_tensor|num_batches_tracked|running_(
 MIX = "decoder.memory.layer_weights"
 
 
+def is_parameter(name):
+    return not NO_PARAMETER.search(name)
+
+
 def parts(weights):
     """Parameters of each part, and {name: the name of the one that it is} of those that are shared."""
     counts, shared = {}, shared_with(weights)
     for name, weight in weights.items():
-        if NO_PARAMETER.search(name) or name in shared:
+        if name in shared or not is_parameter(name):
             continue
         part = next(part for part, pattern in PARTS.items() if re.match(pattern, name))
         if MIX in weights and UNSHARED_MEMORY.match(name):

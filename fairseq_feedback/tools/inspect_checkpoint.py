@@ -22,7 +22,7 @@ BAR = 40
 def add_arguments(parser):
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument(
-        "--plot", metavar="FILE", help="draw the mix and learned spans, or with --text the attention: .png, .svg or .pdf"
+        "--plot", metavar="FILE", help="draw the mix and the spans, or with --text the attention: .png, .svg or .pdf"
     )
     sentence = parser.add_argument_group("a sentence, as for fairseq-interactive")
     sentence.add_argument("--text", metavar="TEXT", help="show what the model reads when it translates, or reads, this")
@@ -55,7 +55,7 @@ def main(args):
     else:
         from fairseq_feedback.tools import attention_picture
 
-        print("\n" + attention_picture.draw(args, facts.plain(state["cfg"]["task"])))
+        print("\n" + attention_picture.draw(args, facts.plain(state["cfg"].get("task"))))
     print(f"\n{args.plot}")
 
 
@@ -72,22 +72,19 @@ def check(args):
         for name in ("data", "plot"):
             if getattr(args, name) is None:
                 raise FeedbackError(f"--text needs --{name}")
-    needed = {"subword_nmt": "bpe_codes", "fastbpe": "bpe_codes", "sentencepiece": "sentencepiece_model"}.get(args.bpe)
-    for name in ("bpe_codes", "sentencepiece_model"):
+    for name, bpes in {"bpe_codes": ("subword_nmt", "fastbpe"), "sentencepiece_model": ("sentencepiece",)}.items():
         flag, path = "--" + name.replace("_", "-"), getattr(args, name)
-        if name == needed and path is None:
-            raise FeedbackError(f"--bpe {args.bpe} needs {flag}")
-        if name != needed and path is not None:
-            raise FeedbackError(f"{flag} does not go with --bpe {args.bpe}: leave it out" if args.bpe else f"{flag} needs --bpe")
+        if (path is not None) != (args.bpe in bpes):
+            raise FeedbackError(f"{flag} and --bpe {' or '.join(bpes)} go together: give both or none")
         if path is not None and not os.path.isfile(path):
             raise FeedbackError(f"{flag} {path} is missing")
 
 
 def report(path, state):
-    weights, cfg = state["model"], state["cfg"]
-    model, mix, spans = facts.plain(cfg["model"]), facts.mix(weights), facts.spans(weights)
+    weights, cfg = state["model"], state.get("cfg") or {}
+    model, mix, spans = facts.plain(cfg.get("model")), facts.mix(weights), facts.spans(weights)
     blocks = [
-        columns([(name, text) for name, text in summary(path, state, model) if text]),
+        columns([(name, text) for name, text in summary(path, state, cfg, model) if text]),
         options(facts.changed_options(model)),
         table(*facts.parts(weights)),
     ]
@@ -96,25 +93,30 @@ def report(path, state):
         blocks.append("mix of layers in the memory\n" + columns(bars, "  "))
     if spans is not None:
         rows = [
-            (f"layer {i + 1}", f"{min(s):.0f}, {sum(s) / len(s):.0f}, {max(s):.0f}") for i, s in enumerate(spans)
+            (f"layer {i}", f"{min(heads):,.1f}, {sum(heads) / len(heads):,.1f}, {max(heads):,.1f}")
+            for i, heads in enumerate(spans, 1)
         ]
         blocks.append("learned spans in steps: shortest, mean and longest of a layer's heads\n" + columns(rows, "  "))
     return "\n\n".join(blocks)
 
 
-def summary(path, state, model):
-    weights, cfg = state["model"], state["cfg"]
-    dtypes = sorted({str(w.dtype).replace("torch.", "") for n, w in weights.items() if not facts.NO_PARAMETER.search(n)})
+def summary(path, state, cfg, model):
+    """[(what, text)]"""
+    weights = state["model"]
+    dtypes = sorted({str(w.dtype)[len("torch.") :] for name, w in weights.items() if facts.is_parameter(name)})
     optimizer = "with" if state.get("last_optimizer_state") else "without"
-    yield "checkpoint", f"{path}, {os.path.getsize(path) / 1e6:,.1f} MB, {' and '.join(dtypes)}, {optimizer} the optimizer's state"
-    yield "architecture", model.get("_name") or model.get("arch")
-    task = facts.plain(cfg["task"])
+    size = f"{os.path.getsize(path) / 1e6:,.1f} MB, {' and '.join(dtypes)}, {optimizer} the optimizer's state"
+    task = facts.plain(cfg.get("task"))
     languages = [task.get(side + "_lang") for side in ("source", "target")]
-    yield "task", f"{task.get('_name')}" + (f" from {languages[0]} to {languages[1]}" if all(languages) else "")
-    sizes = {side: facts.vocabulary(weights, side) for side in ("encoder", "decoder")}
-    known = [f"{size:,}" for size in sizes.values() if size]
-    yield "vocabulary", " source, ".join(known) + " target" * (len(known) == 2)
-    yield "training", ", ".join(training(state, facts.plain(cfg["checkpoint"]).get("best_checkpoint_metric", "loss")))
+    sizes = [f"{size:,}" for size in (facts.vocabulary(weights, side) for side in ("encoder", "decoder")) if size]
+    metric = facts.plain(cfg.get("checkpoint")).get("best_checkpoint_metric", "loss")
+    return [
+        ("checkpoint", f"{path}, {size}"),
+        ("architecture", model.get("_name") or model.get("arch")),
+        ("task", task.get("_name", "") + (f" from {languages[0]} to {languages[1]}" if all(languages) else "")),
+        ("vocabulary", " source, ".join(sizes) + " target" * (len(sizes) == 2)),
+        ("training", ", ".join(training(state, metric))),
+    ]
 
 
 def training(state, metric):
