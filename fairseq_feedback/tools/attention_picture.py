@@ -172,7 +172,7 @@ def _heat(axes, shares, brightest, title):
 
     axes.set_title(title, fontsize=8)
     axes.tick_params(length=0)
-    scale = PowerNorm(0.5, 0, brightest)  # the first step reads nothing but zero slots: beside that the others would fade
+    scale = PowerNorm(0.5, 0, brightest)  # beside the first step, which reads zero slots alone, others would fade
     return axes.imshow(shares, cmap="Blues", norm=scale, aspect="auto")
 
 

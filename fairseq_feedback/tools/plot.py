@@ -45,7 +45,7 @@ def main(args):
     runs = curves(args.logs)
     if args.labels:
         if len(args.labels) != len(runs):
-            raise FeedbackError(f"--labels has {len(args.labels)} names for {len(runs)} runs: give one for each")
+            raise FeedbackError(f"--labels: give as many names as there are runs, {len(runs)}")
         for run, label in zip(runs, args.labels):
             run.label = label
     panels = asked(runs, args.metrics) if args.metrics else usual(runs)
@@ -64,7 +64,7 @@ def main(args):
 def usual(runs):
     """(kind, name) of training loss, how good the model is in validation, and speed, as far as the logs have them."""
     panels = [("train", "loss"), *(("valid", name) for name in validation(runs)), ("train", "wps")]
-    return [(kind, name) for kind, name in panels if any(name in run.names(kind) for run in runs)]
+    return [panel for panel in panels if _is_logged(runs, *panel)]
 
 
 def validation(runs):
@@ -88,13 +88,19 @@ def asked(runs, names):
     panels = []
     for name in names:
         kind, _, rest = name.partition("_")
-        wanted = [(kind, rest), ("train", name), *((subset, name) for run in runs for subset in run.stats)]
-        found = [panel for panel in wanted if any(panel[1] in run.names(panel[0]) for run in runs)]
+        exactly = [("train", name), *((kind, name) for run in runs for kind in run.stats)]
+        found = [panel for panel in exactly if _is_logged(runs, *panel)]
+        if not found and _is_logged(runs, kind, rest):
+            found = [(kind, rest)]
         if not found:
             known = sorted({n for run in runs for kind in run.stats for n in run.names(kind)})
             raise FeedbackError(f"--metrics {name}: the logs have {', '.join(known)}")
         panels += found
     return list(dict.fromkeys(panels))
+
+
+def _is_logged(runs, kind, name):
+    return any(name in run.names(kind) for run in runs)
 
 
 def summary(runs, panels):
