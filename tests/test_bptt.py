@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem import Problem
 
-from fairseq_feedback.kernels import bptt, bptt_backward, products, reference, segments, slots
+from fairseq_feedback.kernels import products, reference
+from fairseq_feedback.kernels.training import backward, bptt, segments, slots
 
 pytestmark = pytest.mark.core
 
@@ -40,7 +41,7 @@ def compare(p, tolerance, kernel=bptt, use_memory=True):
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    monkeypatch.setattr(bptt_backward, "block_length", lambda rows: 3)
+    monkeypatch.setattr(backward, "block_length", lambda rows: 3)
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda f: "".join("01"[i] for i in f))

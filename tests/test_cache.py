@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import VARIANTS, make_batch, make_dictionary, make_language_model, make_model
 
-from fairseq_feedback.kernels import cache
+from fairseq_feedback.kernels.decoding import cache
 
 pytestmark = pytest.mark.core
 

@@ -6,7 +6,7 @@ from helpers import VARIANTS, make_batch, make_dictionary, make_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_feedback.kernels import cache
+from fairseq_feedback.kernels.decoding import cache
 from fairseq_feedback.models.feedback_transformer import ARCHITECTURES
 
 pytestmark = pytest.mark.core

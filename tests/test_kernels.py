@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem import SHAPES, Problem
 
-from fairseq_feedback.kernels import dropout, reference, segments
+from fairseq_feedback.kernels import dropout, reference
+from fairseq_feedback.kernels.training import segments
 from fairseq_feedback.kernels.weights import LayerDropout, MemoryWeights
 
 pytestmark = pytest.mark.core

@@ -65,7 +65,7 @@ def run(
 
 def step(
     x: Tensor,  # (B, C)
-    keys: Tensor,  # (G, R, H, M * beams, D) of the visible memory; beams = B / R rows stand together, see cache.py
+    keys: Tensor,  # (G, R, H, M * beams, D) of the visible memory; B / R rows stand together, see decoding/cache.py
     values: Tensor,  # (G, R, H, M * beams, D)
     first: int,  # number of the first visible slot
     layers: List[LayerWeights],

@@ -12,7 +12,7 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
-# Where decoding packs weights, an Affine of a product is instead a callable, see packing.py and reference.linear.
+# Where decoding packs weights, an Affine of a product is instead a callable: decoding/packing.py, reference.linear.
 
 
 class LayerWeights(NamedTuple):

@@ -10,7 +10,9 @@ from fairseq.models.transformer import TransformerDecoderBase
 from fairseq.modules import FairseqDropout
 from torch import Tensor
 
-from fairseq_feedback.kernels import bptt, cache, dropout, packing, reference, segments
+from fairseq_feedback.kernels import dropout, reference
+from fairseq_feedback.kernels.decoding import cache, packing
+from fairseq_feedback.kernels.training import bptt, segments
 from fairseq_feedback.kernels.weights import (
     Affine,
     CrossMemory,

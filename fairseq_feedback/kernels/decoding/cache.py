@@ -17,8 +17,8 @@ from typing import Dict, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from .reference import first_visible
-from .weights import CrossMemory, Settings
+from ..reference import first_visible
+from ..weights import CrossMemory, Settings
 
 Cache = Dict[str, Optional[Tensor]]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .weights import CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+from ..weights import CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
 
 
 def run(

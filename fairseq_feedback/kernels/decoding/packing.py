@@ -5,8 +5,8 @@ from typing import Callable, Iterable, List, Optional
 import torch
 from torch import Tensor
 
-from .products import Int8Product, Product, can_pack
-from .weights import Affine, LayerWeights, MemoryWeights
+from ..products import Int8Product, Product, can_pack
+from ..weights import Affine, LayerWeights, MemoryWeights
 
 ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no difference
 

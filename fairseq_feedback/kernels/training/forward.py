@@ -1,6 +1,6 @@
-"""The forward pass of the fast kernel: the steps of reference.py, keeping what the backward pass needs.
+"""The forward pass of the fast kernel: the steps of ../reference.py, keeping what the backward pass needs.
 
-Shapes: see __init__.py. Equation numbers: see README.md.
+Shapes: see ../__init__.py. Equation numbers: see ../README.md.
 """
 
 from typing import List, NamedTuple, Optional, Tuple
@@ -8,10 +8,10 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .products import Product
-from .reference import activate, blank_padding, first_visible, hidden_slots, norm
+from ..products import Product
+from ..reference import activate, blank_padding, first_visible, hidden_slots, norm
+from ..weights import Affine, LayerDropout, LayerWeights, Settings
 from .slots import Dots, Sums
-from .weights import Affine, LayerDropout, LayerWeights, Settings
 
 # Activations whose derivative is a function of their value: that is what is kept of them.
 KNOWN_BY_VALUE = ("relu", "tanh", "linear")

@@ -1,7 +1,7 @@
 """The fast kernel for training: backpropagation through time, derived by hand.
 
-Signature and mathematics are those of reference.py; what is missing is autograd's graph of every step. bptt_forward.py
-and bptt_backward.py are functions of tensors, this file ties them to autograd. Equation numbers: see README.md.
+Signature and mathematics are those of ../reference.py; what is missing is autograd's graph of every step. forward.py
+and backward.py are functions of tensors, this file ties them to autograd. Equation numbers: see ../README.md.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from . import reference
-from .bptt_backward import backward
-from .bptt_forward import Constants, Inputs, forward
-from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+from .. import reference
+from ..weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+from .backward import backward
+from .forward import Constants, Inputs, forward
 
 
 def unsupported(x: Tensor, cross: Optional[CrossMemory], attn_layer: int) -> Optional[str]:
