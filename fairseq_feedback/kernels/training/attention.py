@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference import at_least_float32, first_visible
-from .forward import Constants, Inputs, Kept
+from .forward import Constants, Kept, Leaves
 from .slots import Dots, Sums
 
 _softmax_backward = torch.ops.aten._softmax_backward_data.out
@@ -105,14 +105,14 @@ class MemoryAttention(Attention):
     """The same over the memory, in which a step sees only what stands before it."""
 
     def __init__(
-        self, keys: Tensor, values: Tensor, inputs: Inputs, c: Constants, kept: List[Kept], group: int, groups: int
+        self, keys: Tensor, values: Tensor, leaves: Leaves, c: Constants, kept: List[Kept], group: int, groups: int
     ):
-        super().__init__(keys, values, inputs.x.size(1))
-        self.c, self.carried, self.groups = c, keys.size(1) - inputs.x.size(0), groups
-        self.layers_queries = [inputs.query if k.query is None else k.query for k in kept][group::groups]
+        super().__init__(keys, values, leaves.x.size(1))
+        self.c, self.carried, self.groups = c, keys.size(1) - leaves.x.size(0), groups
+        self.layers_queries = [leaves.query if k.query is None else k.query for k in kept][group::groups]
         self.dropped = [d.memory_attn for d in c.dropout][group::groups]
-        self.group, self.positions = group, inputs.positions
-        self.spans = None if inputs.spans is None else inputs.spans[group::groups].transpose(0, 1)  # (H, layers, P)
+        self.group, self.positions = group, leaves.positions
+        self.spans = None if leaves.spans is None else leaves.spans[group::groups].transpose(0, 1)  # (H, layers, P)
 
     def position(self, layer: int) -> int:
         return layer // self.groups
@@ -142,7 +142,7 @@ class MemoryAttention(Attention):
                 self._add_positions(i, layer, d_query)
         return d_queries
 
-    def add_distances(self, total: Inputs) -> None:
+    def add_distances(self, total: Leaves) -> None:
         """Add the block's gradients of what is added to keys and scores by distance (17)."""
         if self.positions is None and self.spans is None:
             return

@@ -15,14 +15,14 @@ from ..products import Product
 from ..reference import activate, at_least_float32
 from ..weights import Affine, LayerDropout
 from .attention import Attention, MemoryAttention
-from .forward import KNOWN_BY_VALUE, Constants, Inputs, Kept, joined, scales
+from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales
 
 aten = torch.ops.aten
 _layer_norm_backward = aten.native_layer_norm_backward.default
 
 
 def backward(
-    inputs: Inputs,  # without keys and values, which are the first N below
+    leaves: Leaves,  # without keys and values, which are the first N below
     c: Constants,
     outputs: Tensor,  # (T, B, C)
     memory: Tensor,  # (T, B, C)
@@ -31,16 +31,16 @@ def backward(
     kept: List[Kept],  # L
     d_outputs: Optional[Tensor],  # (T, B, C)
     d_memory: Optional[Tensor],  # (T, B, C)
-) -> Inputs:
+) -> Leaves:
     """-> the gradient of every input."""
-    x, s = inputs.x, c.settings
+    x, s = leaves.x, c.settings
     steps, rows, _ = x.shape
     carried, groups, block = keys[0].size(1) - steps, len(keys), block_length(rows)
-    total = _totals(inputs)
+    total = _totals(leaves)
     d_kv = keys[0].new_zeros((2, groups, *keys[0].shape), dtype=at_least_float32(keys[0]))
-    attentions = [MemoryAttention(keys[g], values[g], inputs, c, kept, g, groups) for g in range(groups)]
-    layers = [_Layer(inputs, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
-    projections = [_MemoryProjection(inputs, c, g, block) for g in range(groups)]
+    attentions = [MemoryAttention(keys[g], values[g], leaves, c, kept, g, groups) for g in range(groups)]
+    layers = [_Layer(leaves, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
+    projections = [_MemoryProjection(leaves, c, g, block) for g in range(groups)]
     d_m = torch.empty_like(x[:block])
     for start in range((steps - 1) // block * block, -1, -block):
         stop = min(start + block, steps)
@@ -63,7 +63,7 @@ def backward(
             if c.left_pad is not None:
                 dm = dm.masked_fill((c.left_pad > slot - s.init_slots)[:, None], 0.0)
             d_m[i] = dm
-            shares = (inputs.mix[:, None, None] * dm).unbind()  # (10)
+            shares = (leaves.mix[:, None, None] * dm).unbind()  # (10)
             dy = shares[-1] if d_outputs is None else shares[-1] + d_outputs[t]
             for j in range(len(layers) - 1, -1, -1):
                 dy = layers[j].step(i, t, dy) + shares[j]
@@ -83,7 +83,7 @@ def backward(
             state = layer.output(outputs[start:stop])
         total.mix[-1] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)
 
-    total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), inputs, total)
+    total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), leaves, total)
     d_initial = d_kv[:, :, :, :carried].to(c.dtype).view(2, groups, rows, s.heads, carried, -1)
     return total._replace(keys=d_initial[0], values=d_initial[1])
 
@@ -99,10 +99,10 @@ class _Layer:
     """One layer, from the gradient of its output to that of its input."""
 
     def __init__(
-        self, inputs: Inputs, c: Constants, kept: List[Kept], index: int, attention: MemoryAttention, block: int
+        self, leaves: Leaves, c: Constants, kept: List[Kept], index: int, attention: MemoryAttention, block: int
     ):
-        w, rows = inputs.layers[index], inputs.x.size(1)
-        scale = scales(c, inputs.query.size(2) // c.settings.heads)
+        w, rows = leaves.layers[index], leaves.x.size(1)
+        scale = scales(c, leaves.query.size(2) // c.settings.heads)
         self.c, self.s, self.index, self.kept = c, c.settings, index, kept[index]
         self.attention, self.position = attention, attention.position(index)
         self.following = kept[index + 1] if index + 1 < len(kept) else None
@@ -112,14 +112,14 @@ class _Layer:
             return _Linear(affine, weight_scale, bias_scale, c.dtype, rows, block)
 
         def norm(affine: Affine) -> "_Norm":
-            return _Norm(affine, inputs.x[:block])
+            return _Norm(affine, leaves.x[:block])
 
         self.query = None if w.query is None else linear(w.query, scale.query, scale.query)
         self.attn_out = linear(w.attn_out, scale.attn_out, scale.bias)
         self.attn_norm = None if w.attn_norm is None else norm(w.attn_norm)
         self.cross: Optional[Attention] = None
-        if inputs.cross_keys is not None:
-            keys, values = inputs.cross_keys[index].flatten(0, 1), inputs.cross_values[index].flatten(0, 1)
+        if leaves.cross_keys is not None:
+            keys, values = leaves.cross_keys[index].flatten(0, 1), leaves.cross_values[index].flatten(0, 1)
             self.cross = Attention(keys, values, rows)
             self.cross_query = linear(w.cross_query, scale.query, scale.query)
             self.cross_out = linear(w.cross_out, scale.cross_out, scale.bias)
@@ -183,7 +183,7 @@ class _Layer:
             return self.ffn_norm.normed
         return outputs if self.following is None else self.following.attn_norm[self.start : self.stop]
 
-    def leave_block(self, x: Tensor, total: Inputs) -> None:
+    def leave_block(self, x: Tensor, total: Leaves) -> None:
         """Gradients of the weights (12). x (n, B, C): the layer's input."""
         d, kept, pre_norm = total.layers[self.index], self.block, self.s.pre_norm
         # A sublayer's products read its norm with pre-norm, and the norm of the sublayer below with post-norm.
@@ -215,10 +215,10 @@ class _Layer:
 class _MemoryProjection:
     """From the gradient of a slot's key and value to that of its memory vector."""
 
-    def __init__(self, inputs: Inputs, c: Constants, group: int, block: int):
-        self.group, self.affine = group, Affine(*joined(inputs, group))
-        self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, inputs.x.size(1), block)
-        self.norm = _Norm(inputs.memory_norms[group], inputs.x[:block]) if inputs.memory_norms else None
+    def __init__(self, leaves: Leaves, c: Constants, group: int, block: int):
+        self.group, self.affine = group, Affine(*joined(leaves, group))
+        self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, leaves.x.size(1), block)
+        self.norm = _Norm(leaves.memory_norms[group], leaves.x[:block]) if leaves.memory_norms else None
 
     def enter_block(self, memory: Tensor) -> None:
         self.memory = memory
@@ -231,7 +231,7 @@ class _MemoryProjection:
         dm = self.linear.step(i, d_slot.reshape(2, rows, -1).transpose(0, 1).reshape(rows, -1))
         return dm if self.norm is None else self.norm.step(i, dm)
 
-    def leave_block(self, n: int, total: Inputs) -> None:
+    def leave_block(self, n: int, total: Leaves) -> None:
         """The block's first n steps had a gradient: nothing sees the memory of a sequence's last step."""
         d = tree_map(_zeros, self.affine)
         self.linear.leave_block((self.memory if self.norm is None else self.norm.normed)[:n], d)
@@ -315,10 +315,10 @@ def _activation_backward(d: Tensor, known: Tensor, name: str, out: Tensor) -> No
         aten.gelu_backward.grad_input(d, known, approximate="none" if name == "gelu" else "tanh", grad_input=out)
 
 
-def _totals(inputs: Inputs) -> Inputs:
+def _totals(leaves: Leaves) -> Leaves:
     """Where gradients are summed up, weights' in at least float32. Those of x and the first query are written once."""
-    zeros = tree_map(_zeros, inputs._replace(x=None, query=None))
-    return zeros._replace(x=torch.empty_like(inputs.x), query=torch.empty_like(inputs.query))
+    zeros = tree_map(_zeros, leaves._replace(x=None, query=None))
+    return zeros._replace(x=torch.empty_like(leaves.x), query=torch.empty_like(leaves.query))
 
 
 def _zeros(x: Optional[Tensor]) -> Optional[Tensor]:

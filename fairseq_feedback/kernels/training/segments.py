@@ -1,37 +1,24 @@
 """Any kernel in segments of time that backward recomputes: --checkpoint-activations."""
 
 import math
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..weights import CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+from ..weights import Choices, Inputs, LayerDropout
 
 
-def run(
-    kernel: Callable,  # reference.run or one like it
-    x: Tensor,
-    memory: Tensor,
-    layers: List[LayerWeights],
-    memory_weights: MemoryWeights,
-    cross: Optional[CrossMemory],
-    left_pad: Optional[Tensor],
-    layer_kept: List[bool],
-    dropout: List[LayerDropout],
-    settings: Settings,
-    attn_layer: int = -1,
-) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """As the kernel, in at most sqrt(T) segments; a segment starts from the memory of those before it."""
-    total = x.size(0)
+def run(kernel: Callable, inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """As the kernel (reference.run or one like it), in at most sqrt(T) segments; a segment starts from the memory of
+    those before it."""
+    total = inputs.x.size(0)
     # A segment projects the memory before it again: many short ones would cost more than they save.
     length = max(16, math.isqrt(total - 1) + 1)
 
-    def segment(x: Tensor, dropout: List[LayerDropout], *memory: Tensor):
-        return kernel(
-            x, torch.cat(memory), layers, memory_weights, cross, left_pad, layer_kept, dropout, settings, attn_layer
-        )
+    def segment(x: Tensor, choices: Choices, *memory: Tensor):
+        return kernel(inputs._replace(x=x, choices=choices, memory=torch.cat(memory)))
 
     outputs, memories, attns = [], [], []
     for first in range(0, total, length):
@@ -39,9 +26,9 @@ def run(
         # The parts of the memory, not the whole, which each segment would keep a copy of.
         y, m, attn = checkpoint(
             segment,
-            x[first:last],
-            [dropout_of(d, first, last) for d in dropout],
-            memory,
+            inputs.x[first:last],
+            choices_of(inputs.choices, first, last),
+            inputs.memory,
             *memories,
             use_reentrant=False,
             preserve_rng_state=False,
@@ -52,6 +39,8 @@ def run(
     return torch.cat(outputs), torch.cat(memories), None if attns[0] is None else torch.cat(attns)
 
 
-def dropout_of(d: LayerDropout, first: int, last: int) -> LayerDropout:
-    """The choices of the steps first..last-1."""
-    return LayerDropout(*(None if keep is None else keep[first:last] for keep in d))
+def choices_of(choices: Choices, first: int, last: int) -> Choices:
+    """Those of the steps first..last-1."""
+    return choices._replace(
+        dropout=[LayerDropout(*(None if keep is None else keep[first:last] for keep in d)) for d in choices.dropout]
+    )
