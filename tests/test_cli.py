@@ -31,7 +31,7 @@ def forced_scores(made, path, translations, kept=None):
     """log2 probabilities of given translations' words and ends, by teacher forcing."""
     model, task = load_model(path, data=str(made.data))
     if kept is not None:
-        model.decoder._draw_layers = lambda: kept
+        model.decoder.draw_layers = lambda: kept
     scores = {}
     for i, pair in enumerate(zip(sources(made), translations)):
         source, target = encode(task, *pair)
