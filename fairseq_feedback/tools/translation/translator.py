@@ -3,6 +3,7 @@
 import ast
 import functools
 import logging
+import os
 import re
 import sys
 from typing import List, NamedTuple
@@ -64,6 +65,8 @@ class Translator:
         from fairseq import checkpoint_utils, tasks, utils
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+        if "LOGLEVEL" not in os.environ:
+            logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # of lines that we count
         self.args = args
         self.cfg = cfg = convert_namespace_to_omegaconf(args)
         if cfg.dataset.max_tokens is None and cfg.dataset.batch_size is None:
