@@ -38,8 +38,8 @@ def parse(arguments):
     sys.argv[1:] = arguments  # where fairseq looks for --user-dir
     try:
         parser = options.get_interactive_generation_parser()
-    except (ImportError, FileNotFoundError) as error:
-        raise FeedbackError(f"--user-dir was not imported, for this is missing: {error}") from error
+    except (ImportError, FileNotFoundError, ValueError) as error:  # missing, or registers a name of the plugin
+        raise FeedbackError(f"--user-dir was not imported: {error}") from error
     parser.prog = PROGRAM
     parser.error = functools.partial(Parser.error, parser)
     add_own(parser)
