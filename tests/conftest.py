@@ -1,5 +1,7 @@
 """Fixtures that several files of tests share."""
 
+import sys
+
 import pytest
 import trained
 from recipes import Recipe
@@ -17,6 +19,18 @@ def transformer(made):
     more = ["--decoder-embed-dim", 16, "--decoder-ffn-embed-dim", 24]
     trained.train(made, "transformer", *more, arch="transformer")
     return made.folder / "transformer" / "checkpoint_last.pt"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The command fairseq-feedback as pip writes it."""
+    path = tmp_path_factory.mktemp("bin") / "fairseq-feedback"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom fairseq_feedback.tools.command import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    path.chmod(0o755)
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -17,21 +17,6 @@ from fairseq_feedback.tools.files import whole
 from fairseq_feedback.tools.table import markdown
 
 PYTHON_M = [sys.executable, "-m", "fairseq_feedback"]
-SCRIPT = """#!{python}
-import sys
-from fairseq_feedback.tools.command import main
-if __name__ == "__main__":
-    sys.exit(main())
-"""
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """What pip writes for the console script."""
-    path = tmp_path_factory.mktemp("bin") / "fairseq-feedback"
-    path.write_text(SCRIPT.format(python=sys.executable))
-    path.chmod(0o755)
-    return [str(path)]
 
 
 def shell(start, *args, **more):
@@ -63,7 +48,7 @@ def cpu_seconds():
 @pytest.mark.parametrize("name", ["", *command.TOOLS])
 def test_help_answers_within_a_second(name, installed):
     said = []
-    for start in (PYTHON_M, installed):
+    for start in (PYTHON_M, [installed]):
         before = cpu_seconds()
         done = shell(start, *name.split(), "--help")
         assert cpu_seconds() - before < 1
@@ -77,7 +62,7 @@ def test_help_answers_within_a_second(name, installed):
 
 
 def test_help_of_a_group(installed):
-    done = shell(installed, "score", "--help")
+    done = shell([installed], "score", "--help")
     assert re.findall(r"^  (\w+ \w+) ", done.stdout, re.M) == ["score bleu", "score rouge"]
 
 
@@ -85,7 +70,7 @@ def test_help_of_a_group(installed):
 
 
 def test_info(installed):
-    alike = [shell(PYTHON_M), shell(PYTHON_M, "info"), shell(installed), shell(installed, "info")]
+    alike = [shell(PYTHON_M), shell(PYTHON_M, "info"), shell([installed]), shell([installed], "info")]
     assert all(done.returncode == 0 and not done.stderr for done in alike), [done.stderr for done in alike]
     (said,) = {done.stdout for done in alike}
     assert f"--user-dir {cli.PACKAGE}\n" in said
@@ -133,28 +118,36 @@ def test_a_missing_extra_is_named(monkeypatch, module, extra, args):
 
 
 def test_mistakes_of_the_command_line(installed):
-    for start in (PYTHON_M, installed):
+    for start in (PYTHON_M, [installed]):
         done = shell(start, "trnslate")
         assert_one_sentence(done, 2)
         assert done.stderr == (
             f"error: there is no sub-command trnslate: give one of {', '.join(command.TOOLS)}. "
             "See: fairseq-feedback --help\n"
         )
-    done = shell(installed, "score", "meteor")
+    done = shell([installed], "score", "meteor")
     assert_one_sentence(done, 2)
     assert "there is no sub-command score meteor: give one of score bleu, score rouge. See: " in done.stderr
-    done = shell(installed, "average", "--inputs", "x")
+    done = shell([installed], "average", "--inputs", "x")
     assert_one_sentence(done, 2)
     assert "the following arguments are required: --output. See: fairseq-feedback average --help" in done.stderr
-    assert_one_sentence(shell(installed, "--beam", 5), 2)
-    assert_one_sentence(shell(installed, "info", "more"), 2)
-    assert_one_sentence(shell(installed, "score", "bleu"), 1)
+    assert_one_sentence(shell([installed], "--beam", 5), 2)
+    assert_one_sentence(shell([installed], "info", "more"), 2)
+    assert_one_sentence(shell([installed], "score", "bleu"), 1)
 
 
 def test_a_full_disk(installed):
     with open("/dev/full", "w") as full:
-        done = shell(installed, "--help", stdout=full)
+        done = shell([installed], "--help", stdout=full)
     assert done.returncode == 1 and done.stderr == "error: No space left on device\n"
+
+
+def test_a_reader_that_has_enough(installed):
+    read, write = os.pipe()
+    os.close(read)
+    done = shell([installed], "--help", stdout=write)
+    os.close(write)
+    assert done.returncode == 1 and not done.stderr
 
 
 def test_control_c(monkeypatch):
