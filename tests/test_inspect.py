@@ -18,10 +18,10 @@ def made(tmp_path_factory):
     """Data and a checkpoint of a translation model, a language model and fairseq's transformer."""
     folder = tmp_path_factory.mktemp("inspect")
     data, text = cli.make_data(folder), cli.make_text(folder)
-    bleu = ["--eval-bleu", "--eval-bleu-args", '{"beam": 1, "max_len_b": 5}', "--eval-bleu-detok", "moses"]
+    tied = ["--share-decoder-input-output-embed", "--validate-interval", 10]
     spans = ["--adaptive-span", "--adaptive-span-ramp", 2, "--adaptive-span-start", 3, "--unshared-memory-kv"]
     trainings = {
-        "mt": cli.train_flags(data, folder / "mt", "--share-decoder-input-output-embed", *bleu, updates=3),
+        "mt": cli.train_flags(data, folder / "mt", *tied, updates=28),
         "lm": cli.train_lm_flags(text, folder / "lm", *spans, updates=3),
         "transformer": cli.train_flags(data, folder / "transformer", arch="transformer", updates=3),
     }
@@ -85,7 +85,7 @@ def test_translation_model(made, capsys):
         "task          translation",
         "vocabulary    24 source, 24 target",
     ]
-    assert re.fullmatch(r"training      3 updates, in epoch 1, loss [\d.]+ \(the best\)", lines[4])
+    assert re.fullmatch(r"training      28 updates, in epoch 6, loss [\d.]+ \(the best\)", lines[4])
     assert lines[6:11] == [
         "options, where the architecture has others",
         "  --encoder-embed-dim                 16  (64)",

@@ -13,7 +13,11 @@ PARTS = {  # the first that matches
     "other": "",
 }
 UNSHARED_MEMORY = re.compile(r"decoder\.layers\.\d+\.self_attn\.(k_proj|v_proj|memory_layer_norm)\.")
-NO_PARAMETER = re.compile(r"(version|_float_tensor|num_batches_tracked|running_(mean|var))$")
+# The second pattern: copies that fairseq 0.12.2 makes of the encoder's weights when it loads a checkpoint.
+NO_PARAMETER = re.compile(
+    r"(version|_float_tensor|num_batches_tracked|running_(mean|var))$"
+    r"|^encoder\.layers\.\d+\.(in_proj|out_proj|fc1|fc2)_(weight|bias)$"
+)
 MIX = "decoder.memory.layer_weights"
 
 
