@@ -162,7 +162,7 @@ def test_picture_of_a_text(made, tmp_path, capsys):
 def test_what_is_drawn_of_a_sentence(made):
     options = dict(source_lang=None, target_lang=None, bpe="characters", tokenizer=None, checkpoint=str(made.mt))
     args = SimpleNamespace(data=made.data, text="ba", target="B A GO", **options)
-    reading = attention_picture.read(args, {"source_lang": None})
+    reading = attention_picture.read(args, {"source_lang": None, "target_lang": None})
     assert reading.source == ["b", "a", "</s>"]
     assert reading.words == ["B", "▁", "A", "▁", "G", "O", "</s>"]
     assert reading.zero_slots == 1 and reading.memory.shape == (2, 2, 7, 8) and reading.cross.shape == (2, 7, 3)

@@ -134,6 +134,8 @@ def test_lines_of_fairseqs_log_file_have_no_prefix():
     stats = {"epoch": 2, "valid1_loss": "3.5", "valid1_num_updates": "70"}
     assert parse(json.dumps(stats)) == ("valid1", 70, {"loss": 3.5, "epochs": 2})
     assert parse("epoch 002 | valid on 'valid1' subset | loss 3.5 | num_updates 70") == parse(json.dumps(stats))
+    with_list = "train | epoch 002 | sizes [1, 2] | num_updates 70\n"
+    assert parse(PREFIX + with_list) == ("train", 70, {"epochs": 2})
     assert parse(PREFIX + "fairseq.trainer | begin training epoch 3") is None
     assert parse(PREFIX + '{"epoch": 1, "loss"}') is None
 

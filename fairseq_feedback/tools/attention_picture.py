@@ -102,13 +102,12 @@ def _languages(args, task_options):
         raise FeedbackError(f"--data {args.data} is missing: give the folder that fairseq-preprocess made")
     if "source_lang" not in task_options:
         return {}
-    found = data_utils.infer_language_pair(args.data)
-    found = [args.source_lang or found[0], args.target_lang or found[1]]
-    if None in found:
-        found = [found[i] or task_options[side + "_lang"] for i, side in enumerate(("source", "target"))]
-    if None in found:
+    known = [getattr(args, name) or task_options[name] for name in ("source_lang", "target_lang")]
+    if None in known:
+        known = [given or inferred for given, inferred in zip(known, data_utils.infer_language_pair(args.data))]
+    if None in known:
         raise FeedbackError(f"--data {args.data} does not tell the languages: give --source-lang and --target-lang")
-    return dict(zip(("source_lang", "target_lang"), found))
+    return {"source_lang": known[0], "target_lang": known[1]}
 
 
 def _tokens(dictionary, text):

@@ -10,7 +10,7 @@ from fairseq_feedback.errors import FeedbackError
 
 JSON = re.compile(r'\{"epoch": .*\}')
 INNER = re.compile(r"epoch (\d+): +(\d+) / (\d+) (\S+=.*)")  # --log-format simple, within an epoch
-END = re.compile(r"epoch (\d+) \| (?:valid on '(.+)' subset \| )?(\S+ \S+(?: \| \S+ \S+)*)")
+END = re.compile(r"epoch (\d+) \| (?:valid on '(.+)' subset \| )?(\S+ .+)")
 
 
 @dataclass
@@ -75,8 +75,7 @@ def _read(path) -> Run:
     if not os.path.isfile(path):
         raise FeedbackError(f"{path} is missing")
     run = Run(os.path.splitext(os.path.basename(path))[0], path)
-    inner, ends = {}, {}
-    kinds = {"train_inner": inner, "train": ends}
+    kinds = {"train_inner": {}, "train": {}}
     last = offset = seconds = 0
     with open(path, encoding="utf-8", errors="replace", newline="\n") as f:
         for line in f:
@@ -96,9 +95,8 @@ def _read(path) -> Run:
                     offset = seconds
                 stats["wall"] = seconds = stats["wall"] + offset
             kinds.setdefault(kind, {})[update] = stats
-    if inner or ends:
-        run.stats["train"] = inner or ends
-    run.stats.update({kind: points for kind, points in kinds.items() if points and points not in (inner, ends)})
+    train = kinds.pop("train_inner") or kinds["train"]
+    run.stats = {kind: points for kind, points in {**kinds, "train": train}.items() if points}
     return run
 
 
@@ -116,7 +114,7 @@ def parse(line):
     match = END.search(line)
     if match:
         epoch, subset, rest = match.groups()
-        stats = _numbers(pair.split(" ") for pair in rest.split(" | "))
+        stats = _numbers(pair.partition(" ")[::2] for pair in rest.split(" | "))
         return _found(subset or "train", {**stats, "epochs": int(epoch)})
     return None
 
