@@ -49,6 +49,11 @@ logged() { # LOG SHOW COMMAND...
 nothing() { cat >/dev/null; }
 progress() { example progress.py "$1" "$UPDATES"; } # NAME
 
+# Learning curves of both models of a run, beside its table.
+curves() {
+    feedback plot "$OUT"/train-{feedback,transformer}.log --labels feedback transformer --output "$OUT/curves.png"
+}
+
 # both FUNCTION NAME NAME: runs the function with each name, at once, with half of the cores each. Small models use one
 # core well and several badly.
 both() {

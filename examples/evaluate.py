@@ -12,8 +12,7 @@ import os
 import subprocess
 import sys
 
-import report
-
+from examples import report
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import whole, write_json
 from fairseq_feedback.tools.program import Parser, run

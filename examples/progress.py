@@ -5,26 +5,27 @@
 UPDATES: how many there will be.
 """
 
-import re
+import math
 import signal
 import sys
 
-UPDATE = re.compile(
-    r"\| INFO \| train_inner \| epoch 0*(\d+):.* loss=([\d.]+),.* wps=([\d.]+),.* num_updates=(\d+),"
-)
-VALIDATION = re.compile(r"\| INFO \| valid \| .* \| loss ([\d.]+) ")
+from fairseq_feedback.tools.training_log import parse
 
 
 def main():
     name, updates = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the training ends by it, and then this
-    sys.stdin.reconfigure(errors="replace")
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     for line in sys.stdin:
-        if found := UPDATE.search(line):
-            epoch, loss, speed, number = found.groups()
-            print(f"  {name}  update {number} of {updates}  epoch {epoch}  loss {loss}  {speed} words/s", flush=True)
-        elif found := VALIDATION.search(line):
-            print(f"  {name}  validation loss {found[1]}", flush=True)
+        kind, update, stats = parse(line) or (None, None, {})
+        if kind == "train_inner":
+            epoch, loss, speed = math.ceil(stats["epochs"]), stats["loss"], stats["wps"]
+            text = f"update {update} of {updates}  epoch {epoch}  loss {loss:g}  {speed:,.0f} words/s"
+        elif kind not in (None, "train"):
+            text = f"validation loss {stats['loss']:g}"
+        else:
+            continue
+        print(f"  {name}  {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ or what fairseq-train logged.
 import json
 import os
 import re
+import statistics
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import generated
 from fairseq_feedback.tools.files import read_lines
 from fairseq_feedback.tools.table import markdown
+from fairseq_feedback.tools.training_log import curves
 
 LOSS = re.compile(r"Loss \(base 2\): ([\d.]+), Perplexity: ([\d.]+)")
 EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.]+)s")
 STREAMS = re.compile(r" tokens in ([\d,]+) streams ")
-SPEED = re.compile(r"train_inner.* wps=([\d.]+)")
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 
@@ -56,12 +57,16 @@ def words_per_second(path, kind="H"):
     return round(sum(len(text.split()) for text in generated.read(path, kind)) / seconds)
 
 
-def training(path, again):
-    """(parameters, median of the words/s that fairseq-train logged, or None)."""
-    text = read(path)
-    speeds = sorted(map(float, SPEED.findall(text)))
-    speed = round(speeds[len(speeds) // 2]) if speeds else None
-    return whole_number(found(PARAMETERS, text, path, again)[1]), speed
+def parameters(path, again):
+    """How many the model has, as fairseq-train logged."""
+    return whole_number(found(PARAMETERS, read(path), path, again)[1])
+
+
+def training_speed(path):
+    """The median of the words/s that fairseq-train logged, or None."""
+    (run,) = curves([path])
+    _, speeds = run.curve("train", "wps")
+    return round(statistics.median_high(speeds)) if speeds else None
 
 
 def scores(path, output):

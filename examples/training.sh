@@ -113,7 +113,7 @@ plan_flags() { # FLAG...
     [[ -z $TENSORBOARD ]] || FLAGS+=(--tensorboard-logdir "$OUT/tensorboard")
     # An epoch may be a few updates only.
     ((EVERY == 0)) || FLAGS+=(--save-interval-updates "$EVERY" --validate-interval-updates "$EVERY"
-        --save-interval $never --validate-interval $never --no-epoch-checkpoints --keep-interval-updates 1)
+        --save-interval "$never" --validate-interval "$never" --no-epoch-checkpoints --keep-interval-updates 1)
     # Some layers have no gradients in an update, and torch would wait for them.
     if ((WORKERS > 1)) && [[ -n $LAYERDROP || " ${FURTHER[*]} " == *"-layerdrop"* ]]; then
         FLAGS+=(--find-unused-parameters)
