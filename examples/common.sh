@@ -1,6 +1,28 @@
 # shellcheck shell=bash
-# What the runs of this repository share. Source it after scripts/environment.sh; OUT is the folder of the run,
-# UPDATES the number of training updates.
+# What the scripts of the examples share. For step and what follows it, OUT is the folder of the run, and UPDATES the
+# number of training updates.
+
+FEEDBACK_EXAMPLES=$(cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
+# shellcheck source=scripts/environment.sh
+source "$FEEDBACK_EXAMPLES/../scripts/environment.sh"
+# shellcheck source=examples/options.sh
+source "$FEEDBACK_EXAMPLES/options.sh"
+
+# A Python file of this folder. It finds the package of this repository, installed or not.
+example() { # FILE ARGUMENT...
+    PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" "$FEEDBACK_EXAMPLES/$1" "${@:2}"
+}
+
+# The command fairseq-feedback, of this repository.
+feedback() {
+    PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" -m fairseq_feedback "$@"
+}
+
+# Prints a command on standard error, then runs it.
+run() {
+    printf '$ %s\n' "${*//$FEEDBACK_ROOT\//}" >&2
+    "$@"
+}
 
 # step NAME TITLE: runs the function NAME, unless it was finished before.
 step() {
@@ -25,10 +47,11 @@ logged() { # LOG SHOW COMMAND...
     fi
 }
 nothing() { cat >/dev/null; }
-progress() { # NAME: what fairseq-train logs with --log-format simple, in short
-    sed -unE \
-        -e "s/.*\| INFO \| train_inner \| epoch 0*([0-9]+):.* loss=([0-9.]+),.* wps=([0-9.]+),.* num_updates=([0-9]+),.*/  $1  update \4 of $UPDATES  epoch \1  loss \2  \3 words\/s/p" \
-        -e "s/.*\| INFO \| valid \| .* \| loss ([0-9.]+) .*/  $1  validation loss \1/p"
+progress() { example progress.py "$1" "$UPDATES"; } # NAME
+
+# Learning curves of both models of a run, beside its table.
+curves() {
+    feedback plot "$OUT"/train-{feedback,transformer}.log --labels feedback transformer --output "$OUT/curves.png"
 }
 
 # both FUNCTION NAME NAME: runs the function with each name, at once, with half of the cores each. Small models use one
@@ -58,7 +81,7 @@ begin_run() {
     fi
 }
 
-# code_state FILE...: a number for the content of these files, and of the package.
+# code_state FILE...: a number for the content of these files, and of the package but its tools.
 code_state() {
-    find "$@" fairseq_feedback -name '*.[ps][yh]' -exec cksum {} + | sort | cksum
+    find "$@" fairseq_feedback -name tools -prune -o -name '*.[ps][yh]' -exec cksum {} + | sort | cksum
 }

@@ -9,67 +9,31 @@
 # shellcheck source=examples/recipe.sh
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/recipe.sh"
 
-DATA=    # --data, a folder of archives
-OUT=     # --out
-WORKERS= # --workers
+DATA=    # a folder of archives
+OUT=$FEEDBACK_ROOT/data/$RECIPE
+WORKERS=
 EXPECTED=$RECIPE_DIR/expected.txt
 # Set by recipes with subword units, and by their options: how many.
 SUBWORDS_SIZE=
 SUBWORDS=subword-nmt
 STAGE= # what is being made
-PART= # the folder that it writes to
-
-# --- options ---
-
-prepare_help() {
-    print_head_comment
-    cat <<HELP
-
-  --data DIR       use the archives in this folder instead of downloading them
-  --out DIR        where everything is written (data/$RECIPE, in the repository)
-  --workers N      processes (one for each core)
-  --expected FILE  counts and checksums of other data, in the format of examples/$RECIPE/expected.txt
-HELP
-    [[ -z $SUBWORDS_SIZE ]] || cat <<HELP
-  --subwords KIND  subword-nmt, or sentencepiece (subword-nmt)
-  --bpe-size N     merges of subword-nmt, or units of sentencepiece ($SUBWORDS_SIZE)
-HELP
-    printf '\nA run that was stopped goes on where it was. The folder bin is what training needs; all others may be deleted.\n\n'
-    feedback_environment_help
-}
+PART=  # the folder that it writes to
 
 # Reads the options of a prepare.sh, makes the environment, and leaves alone what is prepared already.
 prepare_options() {
-    local value
-    while (($#)); do
-        case $1 in
-            -h | --help) prepare_help && exit ;;
-            --data | --out | --workers | --expected) value=$(value_of "$@") || exit ;;&
-            --data) DATA=$value ;;
-            --out) OUT=$value ;;
-            --workers) WORKERS=$value ;;
-            --expected) EXPECTED=$value ;;
-            --subwords | --bpe-size)
-                [[ -n $SUBWORDS_SIZE ]] || bad_option "$1"
-                value=$(value_of "$@") || exit
-                ;;&
-            --subwords) SUBWORDS=$value ;;
-            --bpe-size) SUBWORDS_SIZE=$value ;;
-            *) bad_option "$1" ;;
-        esac
-        shift 2
-    done
+    MORE_HELP="A run that was stopped goes on where it was. The folder bin is what training needs; all others may be deleted."
+    option --data DIR DATA folder "use the archives in this folder instead of downloading them"
+    option --out DIR OUT path "where everything is written (data/$RECIPE, in the repository)"
+    option --workers N WORKERS number "processes (one for each core)"
+    option --expected FILE EXPECTED file "counts and checksums of other data, in the format of examples/$RECIPE/expected.txt"
+    if [[ -n $SUBWORDS_SIZE ]]; then
+        option --subwords KIND SUBWORDS text "subword-nmt, or sentencepiece (subword-nmt)"
+        option --bpe-size N SUBWORDS_SIZE number "merges of subword-nmt, or units of sentencepiece ($SUBWORDS_SIZE)"
+    fi
+    read_options "$@"
     WORKERS=${WORKERS:-$(getconf _NPROCESSORS_ONLN)}
-    positive_number --workers "$WORKERS"
     [[ $SUBWORDS == subword-nmt || $SUBWORDS == sentencepiece ]] ||
         feedback_die "--subwords $SUBWORDS: give subword-nmt or sentencepiece"
-    [[ -z $SUBWORDS_SIZE ]] || positive_number --bpe-size "$SUBWORDS_SIZE"
-    [[ -f $EXPECTED ]] || feedback_die "--expected $EXPECTED is not a file"
-    if [[ -n $DATA ]]; then
-        [[ -d $DATA ]] || feedback_die "--data $DATA is not a folder"
-        DATA=$(cd -- "$DATA" && pwd)
-    fi
-    OUT=$(readlink -m -- "${OUT:-$FEEDBACK_ROOT/data/$RECIPE}")
     mkdir -p -- "$OUT/logs" || feedback_die "--out $OUT cannot be made"
     one_run_at_a_time
     same_settings
@@ -130,52 +94,16 @@ explain_failure() {
 
 # A Python tool of examples/prepare.
 tool() { # FILE ARGUMENT...
-    local file=$FEEDBACK_EXAMPLES/prepare/$1
-    shift
-    printf '$ python %s %s\n' "${file#"$FEEDBACK_ROOT"/}" "${*//$OUT\//}" >&2
-    "$FEEDBACK_PYTHON" "$file" "$@"
+    printf '$ python examples/prepare/%s\n' "${*//$OUT\//}" >&2
+    example "prepare/$1" "${@:2}"
 }
 
-# --- counts and checksums ---
+# --- counts and checksums, which another number than that of expected.txt stops ---
 
-# The line of expected.txt for a name, without the name.
-expected() { # NAME
-    awk -v name="$1" '$1 == name { $1 = ""; sub(/^ +/, ""); print; exit }' "$EXPECTED"
-}
-
-# Compares a count with the one in expected.txt: "NAME COUNT", "NAME COUNT within N%", or "NAME COUNT remembered" for
-# one that nobody could check. The first two stop at a difference, or at one that is larger; otherwise it is told.
-# "NAME unknown": told only.
-expect() { # NAME FOUND
-    local wanted rest
-    read -r wanted rest <<<"$(expected "$1")"
-    if [[ $wanted == unknown ]]; then
-        feedback_say "$1: $2"
-        return
-    fi
-    [[ $wanted =~ ^[0-9]+$ ]] || feedback_die "$EXPECTED has no count for $1. This data has $2."
-    if ((wanted == $2)); then
-        feedback_say "$1: $2, as expected"
-    elif [[ $rest == remembered ]] ||
-        { [[ $rest == "within "*% ]] && awk -v a="$wanted" -v b="$2" -v percent="${rest//[^0-9.]/}" \
-            'BEGIN { exit !((a > b ? a - b : b - a) <= a * percent / 100) }'; }; then
-        feedback_say "$1: expected $wanted, found $2. The difference is small, or the number is not certain: going on."
-    else
-        feedback_die "$1: expected $wanted${rest:+ $rest}, found $2. Either the data is not what this recipe is for, or" \
-            "part of it is missing. For other data of your own, give its counts by --expected."
-    fi
-}
+expect() { example prepare/expected.py "$EXPECTED" count "$@"; }       # NAME FOUND
+expect_lines() { example prepare/expected.py "$EXPECTED" lines "$@"; } # NAME FILE...: each has so many lines
 
 count_lines() { wc -l <"$1" | tr -d ' '; }
-
-expect_lines() { # NAME FILE...: each has as many lines as expected
-    local name=$1 file count
-    shift
-    for file; do
-        count=$(count_lines "$file")
-        expect "$name" "$count"
-    done
-}
 
 same_lines() { # FILE FILE
     local a b
@@ -207,18 +135,8 @@ archive() { # NAME URL...
 
 # Prints what is wrong with an archive, or nothing.
 archive_problem() { # NAME PATH
-    local kind sum found
-    read -r kind sum <<<"$(expected "$1")"
-    if [[ $kind == md5 ]]; then
-        found=$(md5sum <"$2" | cut -d' ' -f1)
-        [[ $found == "$sum" ]] ||
-            printf '%s is not the right file, or is cut short: expected md5 %s, found %s, %s bytes\n' \
-                "$2" "$sum" "$found" "$(stat -c %s -- "$2")"
-    elif [[ $1 == *.tgz || $1 == *.zip ]]; then
-        found=$("$FEEDBACK_PYTHON" "$FEEDBACK_EXAMPLES/prepare/archive.py" test "$2" 2>&1) || printf '%s\n' "${found#error: }"
-    elif [[ ! -s $2 ]]; then
-        printf '%s is empty\n' "$2"
-    fi
+    local found
+    found=$(example prepare/expected.py "$EXPECTED" archive "$1" "$2" 2>&1) || printf '%s\n' "${found#error: }"
 }
 
 # Tries one address after the other. What was downloaded before a stop is not downloaded again.
@@ -266,7 +184,8 @@ fetch() { # URL PATH
 
 # --- what several recipes do ---
 
-# Joint subword units of both sides, learned on train only; then all splits in them. From $OUT/FOLDER to $PART.
+# Joint subword units of both sides, learned on train only; then all splits in them. From $OUT/FOLDER to $PART. What is
+# longer than fairseq's models read, 1,024 units, is cut: one such line would stop validation. references() has it whole.
 subword_units() { # FOLDER LANG LANG [OPTION...]
     local from=$OUT/$1 split side sides=("$2" "$3")
     shift 3
@@ -274,15 +193,14 @@ subword_units() { # FOLDER LANG LANG [OPTION...]
         --workers "$WORKERS" "$@" "${sides[@]/#/$from/train.}"
     for split in train valid test; do
         for side in "${sides[@]}"; do
-            tool subwords.py apply --kind "$SUBWORDS" --codes "$PART/codes" --workers "$WORKERS" "$@" \
-                <"$from/$split.$side" >"$PART/$split.$side"
+            tool subwords.py apply --kind "$SUBWORDS" --codes "$PART/codes" --workers "$WORKERS" \
+                --longest 1000 "$@" <"$from/$split.$side" >"$PART/$split.$side"
             expect_lines "$split" "$PART/$split.$side"
         done
     done
 }
 
-# fairseq-preprocess of the splits in $OUT/FOLDER, to $PART. Its counts are compared with expected.txt: sentences (train),
-# types (dict.de), and for language models tokens with ends of lines (train.tokens).
+# fairseq-preprocess of the splits in $OUT/FOLDER, to $PART.
 binarize() { # FOLDER OPTION...
     local from=$OUT/$1 log=$OUT/logs/preprocess.log split
     shift
@@ -292,25 +210,7 @@ binarize() { # FOLDER OPTION...
         feedback_die "fairseq-preprocess failed. Its whole output is in $log"
     fi
     rm -f -- "$PART/preprocess.log"
-    sed -nE -e 's/.*fairseq_cli\.preprocess( \| |:)(\[[^ ]*\] Dictionary: .*)/\2/p' \
-        -e 's/.*fairseq_cli\.preprocess( \| |:)(\[[^ ]*\]) .*\/([^/ ]+): ([0-9]+ sents, .*)/\2 \3: \4/p' \
-        "$log" | awk '!seen[$0]++' >"$PART/summary.txt"
-    (($(grep -c ' sents, ' "$PART/summary.txt") >= 3)) || feedback_die "fairseq-preprocess did not print its counts. See $log"
-    expect_binarized
-}
-
-expect_binarized() {
-    local side what count tokens
-    while read -r side what count _ tokens _; do
-        side=${side//[\[\]]/}
-        if [[ $what == Dictionary: ]]; then
-            expect "dict${side:+.$side}" "$count"
-        else
-            what=${what%:}
-            expect "${what%%.*}" "$count"
-            [[ $side != None ]] || expect "${what%%.*}.tokens" "$tokens"
-        fi
-    done < <(sed 's/\[None\] Dictionary/[] Dictionary/' "$PART/summary.txt")
+    example prepare/expected.py "$EXPECTED" preprocessed "$log" --summary "$PART/summary.txt"
 }
 
 # Copies what eval.sh compares with to $PART: tokenized or raw text of $OUT/FOLDER/NAME as FOLDER.NAME.

@@ -1,111 +1,108 @@
-"""The table at the end of a recipe: the paper's scores, then those of a run.
+"""Numbers of a report, out of what fairseq and the tools have written. A number that is missing is an error.
 
-    python examples/report.py --name my-run --paper "transformer, paper=34.4" --scores scores.json \\
-        --generated generate-test.txt --json results.json
-    python examples/report.py --name my-run --valid valid.log --test test.log --unit byte --json results.json
-
-Scores are those that score_bleu.py or score_rouge.py wrote, or what fairseq-eval-lm printed for valid and test. A score
-that is missing is an error. Speed is in words of the output per second of fairseq-generate's own clock, or in tokens
-per second of fairseq-eval-lm's.
+Speed is in words of the output per second of fairseq-generate's own clock, in tokens per second of fairseq-eval-lm's,
+or what fairseq-train logged.
 """
 
 import json
 import os
 import re
-import sys
+import statistics
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts"))
-import generated  # noqa: E402
-from tool import Parser, Problem, read_lines, run, write_json  # noqa: E402
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import generated
+from fairseq_feedback.tools.files import read_lines
+from fairseq_feedback.tools.table import markdown
+from fairseq_feedback.tools.training_log import curves
 
 LOSS = re.compile(r"Loss \(base 2\): ([\d.]+), Perplexity: ([\d.]+)")
 EVALUATED = re.compile(r"Evaluated ([\d,]+) tokens in ([\d.]+)s")
+STREAMS = re.compile(r" tokens in ([\d,]+) streams ")
+PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("--name", required=True, help="what to call the run")
-    parser.add_argument("--paper", action="append", default=[], metavar="NAME=VALUE", help="a row of the paper's")
-    parser.add_argument("--scores", metavar="FILE", help="JSON of score_bleu.py or score_rouge.py")
-    parser.add_argument("--generated", metavar="FILE", help="output of fairseq-generate for the test set")
-    parser.add_argument("--valid", metavar="FILE", help="output of fairseq-eval-lm for valid")
-    parser.add_argument("--test", metavar="FILE", help="output of fairseq-eval-lm for test")
-    parser.add_argument("--unit", default="word", help="what a token of the language model is (%(default)s)")
-    parser.add_argument("--setting", action="append", default=[], metavar="TEXT", help="a line under the table")
-    parser.add_argument("--checkpoint", metavar="FILE", help="the checkpoint, for the JSON")
-    parser.add_argument("--json", required=True, metavar="FILE", help="write everything there, too")
-    args = parser.parse_args()
-    if args.scores:
-        columns, settings = scores(args)
-    elif args.valid and args.test:
-        columns, settings = losses(args)
-    else:
-        raise Problem("give --scores, or --valid and --test")
-    settings = args.setting + settings
-    rows = [paper_row(row, next(iter(columns))) for row in args.paper]
-    rows.append({"system": args.name, **columns})
-    write_json(args.json, {"rows": rows, "settings": settings, "checkpoint": args.checkpoint})
-    print_table(["system", *columns], rows)
-    print("\n".join(["", *settings]))
+def read(path):
+    return "\n".join(read_lines(path))
+
+
+def found(pattern, text, path, again):
+    """What the pattern finds first."""
+    match = re.search(pattern, text)
+    if not match:
+        raise FeedbackError(f"{os.path.basename(path)} is incomplete: {again}")
+    return match
+
+
+def whole_number(text):
+    return int(text.replace(",", ""))
+
+
+def table(rows):
+    """Markdown of dictionaries; the last one has all columns."""
+    return markdown(rows[-1], [[row.get(column) for column in rows[-1]] for row in rows])
 
 
 def paper_row(text, column):
     name, _, value = text.partition("=")
     if not value:
-        raise Problem(f"--paper {text}: give NAME=VALUE")
+        raise FeedbackError(f"--paper {text}: give NAME=VALUE")
     return {"system": name, column: value}
 
 
-def scores(args):
-    """({column: value}, settings) of translations or summaries."""
-    if not os.path.isfile(args.scores):
-        raise Problem(f"{args.scores} is missing: nothing was scored")
-    with open(args.scores, encoding="utf-8") as f:
-        found = json.load(f)
-    if "rouge1" in found:
-        columns = {name: f"{found[kind]:.2f}" for name, kind in
-                   (("ROUGE-Lsum", "rougeLsum"), ("ROUGE-1", "rouge1"), ("ROUGE-2", "rouge2"))}  # fmt: skip
-        settings = [found["settings"]]
+def words_per_second(path, kind="H"):
+    """Words of the translations, not subword units, by the clock of fairseq-generate."""
+    seconds = generated.seconds(path)
+    if not seconds:
+        raise FeedbackError(f"{path}: fairseq-generate did not come to its end")
+    return round(sum(len(text.split()) for text in generated.read(path, kind)) / seconds)
+
+
+def parameters(path, again):
+    """How many the model has, as fairseq-train logged."""
+    return whole_number(found(PARAMETERS, read(path), path, again)[1])
+
+
+def training_speed(path):
+    """The median of the words/s that fairseq-train logged, or None."""
+    (run,) = curves([path])
+    _, speeds = run.curve("train", "wps")
+    return round(statistics.median_high(speeds)) if speeds else None
+
+
+def scores(path, output):
+    """({column: value}, settings) of translations or summaries: JSON of the tool that scores, and what was scored."""
+    with open(path, encoding="utf-8") as f:
+        scored = json.load(f)
+    if "rouge1" in scored:
+        kinds = (("ROUGE-Lsum", "rougeLsum"), ("ROUGE-1", "rouge1"), ("ROUGE-2", "rouge2"))
+        columns = {name: f"{scored[kind]:.2f}" for name, kind in kinds}
+        settings = [scored["settings"]]
     else:
-        split = ", compounds split" if found["compound_split"] else ""
-        columns = {f"tokenized BLEU{split}": f"{found['tokenized']['score']:.2f}"}
-        settings = []
-        if "detokenized" in found:
-            columns["sacrebleu"] = f"{found['detokenized']['score']:.2f}"
-            settings.append("sacrebleu: " + found["detokenized"]["signature"])
-    if args.generated:
-        seconds = generated.seconds(args.generated)
-        if not seconds:
-            raise Problem(f"{args.generated}: fairseq-generate did not come to its end")
-        words = sum(len(text.split()) for text in generated.read(args.generated, "H"))
-        columns["words/s"] = f"{words / seconds:,.0f}"
+        split = ", compounds split" if scored["compound_split"] else ""
+        columns, settings = {f"tokenized BLEU{split}": f"{scored['tokenized']['score']:.2f}"}, []
+        if "detokenized" in scored:
+            columns["sacrebleu"] = f"{scored['detokenized']['score']:.2f}"
+            settings.append("sacrebleu: " + scored["detokenized"]["signature"])
+    columns["words/s"] = words_per_second(output)
     return columns, settings
 
 
-def losses(args):
-    """({column: value}, settings) of a language model."""
+def losses(logs, unit):
+    """{column: value} of a language model; `logs`: {split: what fairseq-eval-lm has printed}."""
     columns = {}
-    for split, path in (("test", args.test), ("valid", args.valid)):
-        text = "\n".join(read_lines(path))
-        loss, evaluated = LOSS.search(text), EVALUATED.search(text)
-        if not loss or not evaluated:
-            raise Problem(f"{path} has no loss: fairseq-eval-lm did not come to its end")
-        bits, perplexity = loss.groups()
-        if args.unit == "word":
+    for split, path in logs.items():
+        text, again = read(path), "fairseq-eval-lm did not come to its end"
+        bits, perplexity = found(LOSS, text, path, again).groups()
+        if unit == "word":
             columns[f"{split} perplexity"] = perplexity
         else:
-            columns[f"{split} bits per {args.unit}"] = f"{float(bits):.3f}"
-        tokens, seconds = (float(group.replace(",", "")) for group in evaluated.groups())
-    columns[f"{args.unit}s/s"] = f"{tokens / max(seconds, 0.1):,.0f}"
-    return columns, []
+            columns[f"{split} bits per {unit}"] = f"{float(bits):.3f}"
+        tokens, seconds = found(EVALUATED, text, path, again).groups()
+    columns[f"{unit}s/s"] = round(whole_number(tokens) / max(float(seconds), 0.1))
+    return columns
 
 
-def print_table(columns, rows):
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(row.get(column, "") for column in columns) + " |")
-
-
-if __name__ == "__main__":
-    run(main)
+def streams(path):
+    """Of a text that fairseq-eval-lm has read with --task feedback_lm."""
+    count = found(STREAMS, read(path), path, "it does not tell the number of streams")[1]
+    return f"{count} stream{'' if count == '1' else 's'}"

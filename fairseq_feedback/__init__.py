@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line, which imports fairseq and torch only when it needs them."""
+    """Whether this process is our command line or an example: they import fairseq and torch when they need them."""
     started = os.path.abspath(sys.argv[0]) if sys.argv else ""
-    own_main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")  # what its workers are told
+    package = os.path.dirname(os.path.abspath(__file__))
+    own_main = os.path.join(package, "__main__.py")  # what its workers are told
     python_m = getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
-    return python_m or os.path.basename(started) == "fairseq-feedback" or started == own_main
+    example = started.startswith(os.path.join(os.path.dirname(package), "examples", ""))
+    return python_m or example or os.path.basename(started) == "fairseq-feedback" or started == own_main
 
 
 if not is_own_command():

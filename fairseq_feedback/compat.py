@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, options
+from fairseq import checkpoint_utils, models, options
 from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.distributed import utils as distributed_utils
 from fairseq.modules import transformer_layer
@@ -22,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.models import workers
 
 
 def allow_checkpoint_types() -> None:
@@ -115,6 +116,18 @@ def offer_bpes_without_options() -> None:
             ConfigStore.instance().store(name=name, group="bpe", node={"_name": name}, provider="fairseq")
 
 
+def say_what_layerdrop_needs() -> None:
+    """Of several workers with LayerDrop; torch's own words come at the second update, and name no option."""
+    wrap = models.DistributedFairseqModel
+
+    @wraps(wrap)
+    def DistributedFairseqModel(args, model, *more, **named):
+        workers.check(args, model)
+        return wrap(args, model, *more, **named)
+
+    models.DistributedFairseqModel = DistributedFairseqModel
+
+
 def name_bad_checkpoints() -> None:
     """Say which checkpoint cannot be read, and why, in one sentence."""
     load = checkpoint_utils.load_checkpoint_to_cpu
@@ -159,4 +172,5 @@ train_in_bfloat16_without_a_tpu()
 block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
+say_what_layerdrop_needs()
 name_bad_checkpoints()

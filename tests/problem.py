@@ -3,7 +3,15 @@
 import torch
 
 from fairseq_feedback.kernels import dropout, reference
-from fairseq_feedback.kernels.weights import Affine, LayerWeights, MemoryWeights, Settings
+from fairseq_feedback.kernels.weights import (
+    Affine,
+    Choices,
+    Inputs,
+    LayerWeights,
+    MemoryWeights,
+    Settings,
+    Weights,
+)
 
 
 class Problem:
@@ -23,7 +31,7 @@ class Problem:
         heads_width = heads * (head_width or width // heads)
         self.layers = [self.layer(width, heads_width, ffn, source > 0) for _ in range(layers)]
         self.memory_weights = MemoryWeights(
-            self.randn(layers + 1),
+            reference.mix_weights(self.randn(layers + 1)),
             [self.affine(width, heads_width) for _ in range(groups)],
             [self.affine(width, heads_width) for _ in range(groups)],
             [self.norm(width) for _ in range(groups)] if pre_norm else [],
@@ -83,18 +91,20 @@ class Problem:
             self.source, self.source_padding, *self.source_kv, self.settings.heads
         )
 
-    def run(self, x=None, memory=None, drop=None, kernel=reference):
-        return kernel.run(
+    def inputs(self, x=None, memory=None, drop=None, attn_layer=-1):
+        return Inputs(
             self.x if x is None else x,
             self.memory if memory is None else memory,
-            self.layers,
-            self.memory_weights,
+            Weights(self.layers, self.memory_weights, *self.source_kv),
             self.cross(),
             self.left_pad,
-            self.layer_kept,
-            self.dropout if drop is None else drop,
+            Choices(self.layer_kept, self.dropout if drop is None else drop),
             self.settings,
+            attn_layer,
         )
+
+    def run(self, *args, kernel=reference, **kwargs):
+        return kernel.run(self.inputs(*args, **kwargs))
 
     def tensors(self):
         """Everything that has a gradient."""

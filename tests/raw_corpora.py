@@ -168,6 +168,7 @@ def cnn_dm(folder):
     add("cnn", "train", long, ["Too long."])
     add("cnn", "train", [], ["An article that is empty."])  # dropped
     add("dailymail", "test", [], ["It is empty but a test story."])  # not dropped
+    add("cnn", "val", text, ["the house and " * 500])  # longer than models read
     odd = ["It\r", "a NUL\0 and\u2028a line", "“Quoted”", "No full stop"]
     add("dailymail", "val", odd, ["First sentence", "Second: it’s <odd>!"])
     for site, files in stories.items():

@@ -10,7 +10,7 @@ import pytest
 from helpers import needs_current_fairseq
 
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.kernels import bptt
+from fairseq_feedback.kernels.training import bptt
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "bench")
 pytestmark = needs_current_fairseq
@@ -89,9 +89,9 @@ def test_steps_train_all_systems_on_the_same_words(bench):
 def test_what_fails_the_gate_is_not_timed(mistake, monkeypatch, case):
     right = bptt.run
 
-    def slightly_wrong(x, *args):
-        y, memory, attn = right(x, *args)
-        return y + 1e-3 * x, memory, attn
+    def slightly_wrong(inputs):
+        y, memory, attn = right(inputs)
+        return y + 1e-3 * inputs.x, memory, attn
 
     monkeypatch.setattr(bptt, "run", slightly_wrong)
     assert mistake("--cases", case).startswith(f"{case} is not timed: with feedback, ")

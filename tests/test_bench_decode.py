@@ -10,7 +10,7 @@ import pytest
 from helpers import needs_current_fairseq
 
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.kernels import cache
+from fairseq_feedback.kernels.decoding import cache
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "bench")
 pytestmark = needs_current_fairseq

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem import Problem
 
-from fairseq_feedback.kernels import bptt, bptt_backward, products, reference, segments, slots
+from fairseq_feedback.kernels import products, reference
+from fairseq_feedback.kernels.training import backward, bptt, segments, slots
 
 pytestmark = pytest.mark.core
 
@@ -40,7 +41,7 @@ def compare(p, tolerance, kernel=bptt, use_memory=True):
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    monkeypatch.setattr(bptt_backward, "block_length", lambda rows: 3)
+    monkeypatch.setattr(backward, "block_length", lambda rows: 3)
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=lambda f: "".join("01"[i] for i in f))
@@ -176,10 +177,9 @@ def test_nothing_unwritten_is_read(short_blocks, monkeypatch):
 
 
 def on_device(p, device):
-    """The arguments of a kernel on another device."""
+    """What a kernel takes, on another device."""
     move = lambda x: x.to(device) if torch.is_tensor(x) else x  # noqa: E731
-    args = (p.x, p.memory, p.layers, p.memory_weights, p.cross(), p.left_pad, p.layer_kept, p.dropout, p.settings)
-    return torch.utils._pytree.tree_map(move, args)
+    return torch.utils._pytree.tree_map(move, p.inputs())
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -189,11 +189,11 @@ def test_the_host_never_waits_for_the_device(pre_norm):
     p.draw_dropout()
     p.left_pad = torch.tensor([0, 1, 2])
     p.layer_kept = [True, False]
-    args = on_device(p, "meta")
-    args[0].requires_grad_()
-    y, m, _ = bptt.run(*args)
+    inputs = on_device(p, "meta")
+    inputs.x.requires_grad_()
+    y, m, _ = bptt.run(inputs)
     (y.sum() + m.sum()).backward()
-    assert args[0].grad.shape == p.x.shape
+    assert inputs.x.grad.shape == p.x.shape
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -203,9 +203,9 @@ def test_gpu_equals_cpu(dtype):
     p.draw_dropout()
     results = []
     for device in ("cpu", "cuda"):
-        args = on_device(p, device)
-        leaves = [t.detach().requires_grad_() for t in (args[0], args[1])]
-        y, m, _ = bptt.run(*leaves, *args[2:])
+        inputs = on_device(p, device)
+        leaves = [t.detach().requires_grad_() for t in (inputs.x, inputs.memory)]
+        y, m, _ = bptt.run(inputs._replace(x=leaves[0], memory=leaves[1]))
         results.append([y, m, *torch.autograd.grad(y.square().sum() + m.sum(), leaves)])
     for expected, got in zip(*results):
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-4, atol=1e-5)
@@ -214,11 +214,11 @@ def test_gpu_equals_cpu(dtype):
 def test_without_gradients_nothing_is_kept():
     p = Problem(steps=6)
     with torch.no_grad():
-        expected, memory, attn = reference.run(*on_device(p, "cpu"), attn_layer=1)
-        y, m, a = bptt.run(*on_device(p, "cpu"), attn_layer=1)
+        expected, memory, attn = p.run(attn_layer=1)
+        y, m, a = p.run(attn_layer=1, kernel=bptt)
     for got, wanted in ((y, expected), (m, memory), (a, attn)):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
-    assert bptt.run(*on_device(p, "cpu"))[0].grad_fn is None  # nothing requires one
+    assert p.run(kernel=bptt)[0].grad_fn is None  # nothing requires one
 
 
 def test_backward_again():
@@ -253,8 +253,8 @@ class Segments:
     """The fast kernel under --checkpoint-activations, as a kernel."""
 
     @staticmethod
-    def run(*args):
-        return segments.run(bptt.run, *args)
+    def run(inputs):
+        return segments.run(bptt.run, inputs)
 
 
 def test_segments(short_blocks):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import VARIANTS, make_batch, make_dictionary, make_language_model, make_model
 
-from fairseq_feedback.kernels import cache
+from fairseq_feedback.kernels.decoding import cache
 
 pytestmark = pytest.mark.core
 
@@ -48,13 +48,36 @@ HISTORIES = dict(
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("announced", [1, 2, 3])
+@pytest.mark.parametrize("beams", [1, 2, 3])
 @pytest.mark.parametrize("variant", ["plain", "unshared_pre_norm", "span_3", "no_cross_attention"])
-def test_every_row_keeps_its_own_past(variant, announced, history):
+def test_every_row_keeps_its_own_past(variant, beams, history):
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
     src, lengths, _ = make_batch(dictionary, rows=6)
-    follow(model.decoder, dictionary, announced, HISTORIES[history], rows=6, source=(model.encoder, src, lengths))
+    follow(model.decoder, dictionary, beams, HISTORIES[history], rows=6, source=(model.encoder, src, lengths))
+
+
+@pytest.mark.parametrize("history", ["beams", "sentences_end", "mixed"])
+@pytest.mark.parametrize("repeat_source", [True, False])
+def test_beams_that_begin_as_rows_of_their_own(repeat_source, history):
+    """As with fairseq's search, whose first order lets all beams of a sentence go on from its first."""
+    dictionary = make_dictionary()
+    model = make_model(dictionary=dictionary).double()
+    src, lengths, _ = make_batch(dictionary, rows=2)
+    source = (model.encoder, src, lengths)
+    follow(model.decoder, dictionary, 3, HISTORIES[history], 6, source, begin="equal rows", repeat_source=repeat_source)
+
+
+@pytest.mark.parametrize(
+    "order, copies",
+    [
+        ([0, 0, 1, 1], 2), ([3, 3, 3], 3), ([0], 1), ([], 1), ([0, 1], 1), ([0, 0, 1], 1), ([0, 1, 0, 1], 1),
+        ([0, 0, 1, 1, 1], 1), ([5, 5, 0, 0, 5, 5], 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_that_go_on_from_the_same_one(order, copies):
+    assert cache.copies(torch.tensor(order, dtype=torch.long)) == copies
 
 
 @pytest.mark.parametrize("options", [{}, dict(adaptive_span=True, adaptive_span_ramp=2)], ids=["fixed", "learned"])
@@ -74,26 +97,41 @@ def test_a_moving_window_with_beams_together():
 
 
 @torch.no_grad()
-def follow(decoder, dictionary, announced, history, rows, source=None):
-    """Decode random words, with a reordering after each; compare every step with teacher forcing."""
+def follow(
+    decoder, dictionary, beams, history, rows, source=None, begin="one row", repeat_source=False
+):
+    """Decode random words, with a reordering after each, the first for the beams; compare with teacher forcing.
+
+    Before that, one row stands for the beams of a sentence, or all do.
+    """
     g = torch.Generator().manual_seed(0)
 
     def words(n):
         return torch.randint(dictionary.nspecial, len(dictionary), (n, 1), generator=g)
 
-    decoder.set_beam_size(announced)
-    sentence = torch.arange(rows)
+    def to_beams(rows, beams, g):
+        if begin == "one row":
+            return torch.arange(rows).repeat_interleave(beams)
+        return torch.arange(rows) // beams * beams
+
+    sentence = torch.arange(rows // beams)
     whole = encoded(source, sentence)
-    state, tokens = {}, words(rows)
-    beams = announced
-    for reorder in [*history, stay]:
+    if begin != "one row":
+        sentence = sentence.repeat_interleave(beams)
+    if repeat_source:
+        whole = source[0].reorder_encoder_out(whole, sentence)
+    state, tokens = {}, words(len(sentence))
+    for reorder in [to_beams, *history, stay]:
         got, extra = decoder(tokens, encoder_out=whole, incremental_state=state)
         want, forced = decoder(tokens, encoder_out=encoded(source, sentence))
         torch.testing.assert_close(got[:, -1], want[:, -1])
         if extra["attn"][0] is not None:
             torch.testing.assert_close(extra["attn"][0][:, -1], forced["attn"][0][:, -1])
-        order = reorder(len(tokens), beams if len(tokens) % beams == 0 else 1, g)
+        together = beams if reorder is to_beams or len(tokens) % beams == 0 else 1
+        order = reorder(len(tokens), together, g)
         decoder.reorder_incremental_state_scripting(state, order)
+        if reorder is to_beams:
+            assert cache.beams_together(next(iter(state.values()))) == beams
         sentence = sentence[order]
         tokens = torch.cat([tokens[order], words(len(order))], dim=1)
 
@@ -108,11 +146,11 @@ def encoded(source, rows):
 def test_beams_of_a_sentence_are_not_copied():
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary)
-    src, lengths, _ = make_batch(dictionary, rows=6)
-    model.decoder.set_beam_size(3)
-    state, tokens = {}, torch.full((6, 1), dictionary.eos())
+    src, lengths, _ = make_batch(dictionary, rows=2)
+    state, tokens = {}, torch.full((2, 1), dictionary.eos())
     whole = model.encoder(src, lengths)
     model.decoder(tokens, encoder_out=whole, incremental_state=state)
+    model.decoder.reorder_incremental_state(state, torch.tensor([0, 0, 0, 1, 1, 1]))
     ((_, buffers),) = state.items()
     filled = buffers["keys"][:, :, :, : 3 * 2]  # the slot of zeros and that of the first step
     place, before = filled.data_ptr(), filled.clone()
@@ -135,13 +173,13 @@ def test_a_source_with_a_row_for_each_sentence():
 def test_a_beam_that_overflows_leaves_the_others_alone():
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary).half()
-    src, lengths, _ = make_batch(dictionary, rows=3)
-    model.decoder.set_beam_size(3)
-    state, tokens = {}, torch.full((3, 1), dictionary.eos())
+    src, lengths, _ = make_batch(dictionary, rows=1)
+    state, tokens = {}, torch.full((1, 1), dictionary.eos())
     whole = model.encoder(src, lengths)
     with torch.no_grad():
         want, _ = model.decoder(tokens, encoder_out=whole, incremental_state={})
         model.decoder(tokens, encoder_out=whole, incremental_state=state)
+        model.decoder.reorder_incremental_state(state, torch.tensor([0, 0, 0]))
         ((_, buffers),) = state.items()
-        cache.append(buffers, *[torch.full((1, 3, 2, 1, 8), float("inf")).half()] * 2, model.decoder._settings(0, 1))
+        cache.append(buffers, *[torch.full((1, 3, 2, 1, 8), float("inf")).half()] * 2, model.decoder.settings(0, 1))
     assert want.isfinite().all() and buffers["keys"][:, :, :, :9].isfinite().all()

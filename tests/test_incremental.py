@@ -6,7 +6,7 @@ from helpers import VARIANTS, make_batch, make_dictionary, make_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_feedback.kernels import cache
+from fairseq_feedback.kernels.decoding import cache
 from fairseq_feedback.models.feedback_transformer import ARCHITECTURES
 
 pytestmark = pytest.mark.core
@@ -167,32 +167,31 @@ def test_rows_are_permuted_dropped_and_repeated(variant, draw, beams, left_pad):
     dictionary = make_dictionary()
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
     decoder = model.decoder
-    decoder.set_beam_size(beams)
     sentences = 4
     src, lengths, _ = make_batch(dictionary, rows=sentences)
     plain_encoder_out = encode(model, src, lengths)
-    sentence = torch.arange(sentences).repeat_interleave(beams)
+    sentence = torch.arange(sentences)
     _, _, tokens = make_batch(dictionary, len(sentence), target=4, ragged=False)
     if left_pad:
         pads = torch.arange(len(sentence)) % 3
         tokens[torch.arange(4)[None, :] < pads[:, None]] = dictionary.pad()
-    encoder_out = model.encoder.reorder_encoder_out(plain_encoder_out, sentence)
     generator = torch.Generator().manual_seed(3)
     state = {}
-    for _ in range(10):
-        got = run(decoder, tokens, encoder_out, state)
+    for step in range(11):
+        got = run(decoder, tokens, plain_encoder_out, state)
         # The truth has every row's own history and source, and no beams to share anything.
-        decoder.set_beam_size(1)
         rightful = model.encoder.reorder_encoder_out(plain_encoder_out, sentence)
         want = run(decoder, tokens, rightful)
-        decoder.set_beam_size(beams)
         new = got[0].size(1)
         words = tokens[:, -new:].ne(dictionary.pad())
         assert_same(got, [None if w is None else w[:, -new:] for w in want], words)
-        if decoder.layers[0].encoder_attn is not None and draw is not any_order:
+        if step > 0 and decoder.layers[0].encoder_attn is not None and draw is not any_order:
             assert buffers(state)["cross_keys"].size(1) == len(sentence) // beams
 
-        order = draw(len(sentence), beams, generator)
+        if step == 0:  # from here on a sentence has its beams
+            order = torch.arange(sentences).repeat_interleave(beams)
+        else:
+            order = draw(len(sentence), beams, generator)
         decoder.reorder_incremental_state_scripting(state, order)
         sentence = sentence[order]
         new_tokens = torch.randint(
@@ -332,7 +331,6 @@ def test_any_sizes_and_options(data):
         layernorm_embedding=data.draw(st.booleans(), "embedding norm"),
     ).double()
     model.decoder.memory_init_slots = data.draw(st.integers(1, 3), "zero slots")
-    model.decoder.set_beam_size(data.draw(st.integers(1, 3), "announced beams"))
     src, lengths, prev = make_batch(
         dictionary,
         rows,

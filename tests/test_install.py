@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 
@@ -63,3 +64,23 @@ def test_installed_package_is_found_from_any_folder(tmp_path):
         printed = python("-c", code.format(first=first, installed=INSTALLED), cwd=tmp_path)
         assert printed.split() == ["6"]
     assert f"--user-dir {INSTALLED}\n" in python("-m", "fairseq_feedback", cwd=tmp_path)
+
+
+def test_a_wheel_brings_the_command(tmp_path):
+    """Built from a copy that is deleted, and installed in a folder of its own."""
+    source, wheels, target = (tmp_path / name for name in ("source", "wheels", "target"))
+    shutil.copytree(os.path.join(ROOT, "fairseq_feedback"), source / "fairseq_feedback")
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(os.path.join(ROOT, name), source)
+    pip = ("-m", "pip", "--no-input", "--disable-pip-version-check")
+    python(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source, cwd=tmp_path)
+    shutil.rmtree(source)
+    python(*pip, "install", "--no-deps", "--no-index", "--target", target, *wheels.iterdir(), cwd=tmp_path)
+    command = target / "bin" / "fairseq-feedback"
+    said = python(command, "info", cwd=tmp_path, PYTHONPATH=str(target))
+    assert f"--user-dir {target}{os.sep}fairseq_feedback\n" in said
+    assert said == python("-m", "fairseq_feedback", cwd=tmp_path, PYTHONPATH=str(target))
+    (tmp_path / "text").write_text("a b c d e\n")
+    files = ("--hypotheses", "text", "--references", "text")
+    printed = python(command, "score", "bleu", *files, cwd=tmp_path, PYTHONPATH=str(target))
+    assert printed.startswith("tokenized: BLEU4 = 100.00")

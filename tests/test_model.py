@@ -181,10 +181,10 @@ def test_full_context_alignment_is_refused():
 
 def test_layerdrop_draws_per_batch_and_never_in_evaluation():
     model = make_model(decoder_layers=3, decoder_layerdrop=0.5)
-    assert model.decoder._draw_layers() == [True] * 3
+    assert model.decoder.draw_layers() == [True] * 3
     model.train()
     torch.manual_seed(0)
-    draws = [tuple(model.decoder._draw_layers()) for _ in range(400)]
+    draws = [tuple(model.decoder.draw_layers()) for _ in range(400)]
     assert len(set(draws)) == 8
     kept = sum(sum(d) for d in draws) / (3 * len(draws))
     assert abs(kept - 0.5) < 0.05
@@ -200,7 +200,7 @@ def test_pruned_layers_act_as_dropped_ones():
     cfg = OmegaConf.create({"_name": "feedback_transformer", **keep})
     pruned.load_state_dict(dict(full.state_dict()), model_cfg=cfg)
     src, lengths, prev = make_batch(make_dictionary())
-    full.decoder._draw_layers = lambda: [True, False, True]
+    full.decoder.draw_layers = lambda: [True, False, True]
     with torch.no_grad():
         expected, extra = full(src, lengths, prev)
         got, got_extra = pruned(src, lengths, prev)

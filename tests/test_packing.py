@@ -11,7 +11,7 @@ from helpers import VARIANTS, make_batch, make_dictionary, make_language_model, 
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import reference
-from fairseq_feedback.kernels.packing import Packed, pack
+from fairseq_feedback.kernels.decoding.packing import Packed, pack
 from fairseq_feedback.kernels.products import Int8Product, Product, can_pack
 from fairseq_feedback.kernels.weights import Affine
 

@@ -11,6 +11,7 @@ import raw_corpora
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PREPARE = os.path.join(ROOT, "examples", "prepare")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT}
 
 
 def tool(name, *args, stdin=b"", check=True):
@@ -18,6 +19,7 @@ def tool(name, *args, stdin=b"", check=True):
         [sys.executable, os.path.join(PREPARE, name), *map(str, args)],
         input=stdin if isinstance(stdin, bytes) else stdin.encode("utf-8"),
         capture_output=True,
+        env=ENVIRONMENT,
     )
     assert not check or done.returncode == 0, done.stderr.decode()
     return done
@@ -44,7 +46,11 @@ def test_lines():
 def test_a_full_disk_is_a_sentence():
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, os.path.join(PREPARE, "lines.py")], input=b"a\n", stdout=full, stderr=subprocess.PIPE
+            [sys.executable, os.path.join(PREPARE, "lines.py")],
+            input=b"a\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
         )
     assert done.returncode == 1 and done.stderr == b"error: No space left on device\n"
 
@@ -152,6 +158,42 @@ def test_words_that_are_kept_whole(tmp_path):
     assert "is missing" in refused("subwords.py", "apply", "--codes", tmp_path / "none")
     (tmp_path / "empty").write_text("")
     assert "no words" in refused("subwords.py", "learn", "--size", 9, "--codes", tmp_path / "c", tmp_path / "empty")
+
+
+def test_lines_longer_than_models_read_are_cut(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("low lower\n" * 9)
+    tool("subwords.py", "learn", "--size", 3, "--codes", tmp_path / "codes", text)
+    flags = ("subwords.py", "apply", "--codes", tmp_path / "codes", "--workers", 2)
+    whole = out(*flags, stdin="lower lowest\nlow\n\n").splitlines()
+    cut = out(*flags, "--longest", 3, stdin="lower lowest\nlow\n\n").splitlines()
+    assert len(whole[0].split()) > 3 and cut == [" ".join(whole[0].split()[:3]), *whole[1:]]
+
+
+def test_counts(tmp_path):
+    expected, log = tmp_path / "expected.txt", tmp_path / "log"
+    expected.write_text("# valid 1\nvalid 2\nvalid 3\ntrain 100 within 5%\ntrain.tokens unknown\ndict 56 remembered\n")
+
+    def said(*args):
+        return tool("expected.py", expected, *args).stderr.decode()
+
+    assert said("count", "valid", 2) == "== valid: 2, as expected\n"
+    assert "train: expected 100, found 105. The difference is small" in said("count", "train", 105)
+    assert "expected 100 within 5%, found 94." in refused("expected.py", expected, "count", "train", 94)
+    assert said("count", "train.tokens", 7) == "== train.tokens: 7\n"
+    assert f"{expected} has no count for test. This data has 1." in refused("expected.py", expected, "count", "test", 1)
+    start = "2026-01-01 | INFO | fairseq_cli.preprocess | [None] "
+    lines = [f"{start}/x/{name}: 2 sents, 9 tokens, 0.0% replaced" for name in ("valid", "valid", "train")]
+    log.write_text("\n".join([start + "Dictionary: 48 types", *lines]))
+    flags = ("expected.py", expected, "preprocessed", log, "--summary", tmp_path / "summary")
+    assert "did not print its counts" in refused(*flags)
+    log.write_text(log.read_text().replace("x/valid", "x/test", 1))
+    expected.write_text("dict 48\n" + "".join(f"{split} 2\n{split}.tokens 9\n" for split in ("train", "valid", "test")))
+    assert said(*flags[2:]).count("as expected") == 7
+    assert (tmp_path / "summary").read_text().splitlines()[:2] == [
+        "[None] Dictionary: 48 types",
+        "[None] test: 2 sents, 9 tokens, 0.0% replaced",
+    ]
 
 
 def test_sentencepiece(tmp_path):

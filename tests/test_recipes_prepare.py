@@ -84,7 +84,10 @@ def test_cnn_dm_text(prepared):
     assert recipe.read("text", "valid.target")[-1] == "First sentence . <S_SEP> Second : it ’ s < odd > !"
     assert recipe.read("text", "valid.source")[-1] == "It . a NUL and a line . “ Quoted ” No full stop ."
     separators = [line.split().count("<S_SEP>") for line in recipe.read("bpe", "valid.target")]
-    assert separators == [1] * 11
+    assert separators == [1] * 10 + [0, 1]
+    # As the models read it; scores are of the whole.
+    assert len(recipe.read("bpe", "valid.target")[-2].split()) == 1000
+    assert len(recipe.read("bin", "references", "text.valid.target")[-2].split()) == 1501
 
 
 def test_bytes_of_enwik8(prepared):

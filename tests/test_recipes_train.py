@@ -123,7 +123,7 @@ def test_language_models_from_archives_to_a_score(prepared, name, kind):
     recipe = prepared(name)
     train(recipe, kind)
     assert os.path.exists(os.path.join(run_of(recipe, kind), "finetuned")) == (name == "char_ptb")
-    done = evaluate(recipe, kind, *(["--", "--batch-size", 64] if name == "enwik8" else []))
+    done = evaluate(recipe, kind, *(["--streams", 64] if name == "enwik8" else []))
     found = results(recipe, kind)
     row = found["rows"][-1]
     column = {"wikitext103": "perplexity", "enwik8": "bits per byte", "char_ptb": "bits per character"}[name]

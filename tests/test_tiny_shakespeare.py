@@ -14,7 +14,8 @@ EXAMPLE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 def python(script, *args):
     command = [sys.executable, os.path.join(EXAMPLE, script), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(EXAMPLE))}
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env)
 
 
 def play(paragraphs=120, seed=0):
@@ -82,9 +83,10 @@ def test_mistakes(content, options, said, tmp_path):
 def test_report(tmp_path):
     for name, loss in (("feedback", 2.1), ("transformer", 2.25)):
         log = ["x | INFO | fairseq_cli.train | num. shared model params: 1,234 (num. trained: 1,234)"]
-        log += [f"x | INFO | train_inner | epoch 001: loss=3.1, wps={speed}, ups=1" for speed in (900, 1000, 1100)]
+        for update, speed in enumerate((900, 1000, 1100), 1):
+            log.append(f"x | INFO | train_inner | epoch 001:  {update} / 9 loss=3.1, wps={speed}, num_updates={update}")
         log += ["x | INFO | fairseq_cli.train | done training in 125.7 seconds"]
-        (tmp_path / f"train-{name}.log").write_text("\n".join(log))
+        (tmp_path / f"train-{name}.log").write_text("\n".join(log) + "\n")
         for split, more in (("valid", 0), ("test", 0.125)):
             line = f"x | INFO | fairseq_cli.eval_lm | Loss (base 2): {loss + more:.4f}, Perplexity: 4.29\n"
             (tmp_path / f"{split}-{name}.log").write_text(line)

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -142,6 +143,16 @@ def test_translates_as_fairseq_interactive(made, work, arch, more):
     expected = [text for i, found in sorted(cli.hypotheses(theirs, "D").items()) for _, text in found]
     assert translated(work.result("--chunk-lines", 16, *more)) == expected
     assert len(set(expected)) > 5
+
+
+@pytest.mark.slow
+def test_the_installed_command_and_its_workers(work, installed):
+    """They are other processes: each loads the plugin itself."""
+    flags = work.flags("--workers", 2, "--chunk-lines", 20)
+    env = {**os.environ, "PYTHONPATH": cli.ROOT, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([installed, "translate", *map(str, flags)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0 and done.stderr == "2 workers, 1 thread each\n"
+    assert work.output.read_bytes() == work.result("--chunk-lines", 20)
 
 
 def test_what_a_line_is(made, work):

@@ -1,10 +1,13 @@
 """Training with two data-parallel workers, on CPU through gloo."""
 
+import os
 import socket
 
 import cli
 import pytest
 import torch
+
+import fairseq_feedback  # noqa: F401  lets torch read the types in its checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,11 @@ def train(folder, data, name, *more, check=True, **flags):
     return cli.run("train", *flags, check=check, log=folder / "log")
 
 
-def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags, **flags):
+# fairseq's pytorch_ddp asks for a GPU; this does not.
+PYTORCH_DDP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ddp_on_a_cpu.py")
+
+
+def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags, command="train", **flags):
     """Two workers -> what they printed."""
     port = free_port()
     workers = []
@@ -38,11 +45,11 @@ def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags
         both = [
             *("--distributed-world-size", 2, "--distributed-rank", rank),
             *("--distributed-init-method", f"tcp://localhost:{port}", "--distributed-no-spawn"),
-            # fairseq's pytorch_ddp asks for a GPU.
-            *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
+            *("--distributed-backend", "gloo", "--ddp-backend"),
+            "legacy_ddp" if command == "train" else "pytorch_ddp",
         ]
         worker_flags = flags_of(data, folder / name, *both, *more, **flags)
-        workers.append(cli.start("train", *worker_flags, log=folder / "log"))
+        workers.append(cli.start(command, *worker_flags, log=folder / "log"))
     done = [worker.wait(check=False) for worker in workers]
     if check:
         for worker in done:
@@ -88,6 +95,28 @@ def test_two_workers_resume_with_layers_dropped(folder, data):
     for key, moments in states[0].items():
         for name in ("exp_avg", "exp_avg_sq"):
             assert torch.equal(states[1][key][name], moments[name])
+
+
+LAYERDROP = ["--decoder-layerdrop", 0.5, "--encoder-layerdrop", 0.3, "--update-freq", 2, "--dropout", 0]
+
+
+def test_pytorch_ddp_with_layers_dropped(folder, data):
+    """Gradients of several batches are summed as the other kind of data-parallel training sums them."""
+    more = [*LAYERDROP, "--optimizer", "sgd", "--lr", 0.5]
+    train_by_two(folder, data, "legacy", *more, updates=4)
+    train_by_two(folder, data, "pytorch", *more, "--find-unused-parameters", command=PYTORCH_DDP, updates=4)
+    expected, got = load(folder, "legacy")["model"], load(folder, "pytorch")["model"]
+    for key in expected:
+        torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("arch", ["feedback_transformer_tiny", "transformer"])
+def test_pytorch_ddp_says_what_dropped_layers_need(folder, data, arch):
+    done = train_by_two(folder, data, "refused", *LAYERDROP, command=PYTORCH_DDP, check=False, arch=arch)
+    for rank, worker in enumerate(done):
+        assert worker.returncode != 0 and "Traceback" not in worker.stderr
+        line = cli.last_line(worker.stderr)
+        assert line.startswith(f"[rank{rank}]: error: --encoder-layerdrop") and "--find-unused-parameters" in line
 
 
 def test_workers_share_the_streams_of_a_language_model(folder):

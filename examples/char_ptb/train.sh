@@ -13,15 +13,17 @@ UNIT=streams
 PER_UPDATE=2048
 PER_GPU=256
 UPDATES=15000
+EVERY=250 # an epoch has about 20
 FINETUNE_UPDATES=1000
-FINETUNE_FLAGS=(--lr 1.5e-4 --warmup-updates 0)
 train_options "$@"
 
 case $KIND in
-    feedback) model=("${STREAMS[@]}" --tokens-per-sample 128 --arch feedback_transformer_lm_char_ptb) ;;
-    transformer) # without a memory: blocks of 512 characters, a quarter as many
+    feedback)
+        model=(--task feedback_lm --tokens-per-sample 128 --batch-size-valid 32 --arch feedback_transformer_lm_char_ptb)
+        ;;
+    transformer) # blocks of 512 characters, a quarter as many
         PER_UPDATE=512
-        model=("${BLOCKS[@]}" --tokens-per-sample 512 --criterion cross_entropy --arch transformer_lm
+        model=("${TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 6 --decoder-embed-dim 384 --decoder-input-dim 384 --decoder-output-dim 384
             --decoder-ffn-embed-dim 1536 --decoder-attention-heads 4
             --dropout 0 --attention-dropout 0.5 --activation-dropout 0.5)

@@ -12,21 +12,22 @@ source "$(dirname -- "$(readlink -f -- "$0")")/../training.sh"
 
 UNIT=streams
 PER_UPDATE=1024
-PER_GPU=32
+PER_GPU=128 # README.md says how much memory that takes
 UPDATES=100000
+EVERY=2000
 FINETUNE_UPDATES=10000
-FINETUNE_FLAGS=(--lr 1.5e-4 --warmup-updates 0)
 train_options "$@"
 
 case $KIND in
     feedback)
-        model=("${STREAMS[@]}" --tokens-per-sample 128 --bptt-warmup-epochs 36 --bptt-warmup-tokens 64
+        model=(--task feedback_lm --tokens-per-sample 128 --batch-size-valid 128
+            --bptt-warmup-epochs 36 --bptt-warmup-tokens 64
             --arch feedback_transformer_lm_enwik8 --adaptive-span-loss 5e-7)
-        FINETUNE_FLAGS+=(--bptt-warmup-epochs 0)
+        FINETUNE_FLAGS=(--bptt-warmup-epochs 0)
         ;;
-    transformer) # without a memory: blocks of 512 bytes, a quarter as many
+    transformer) # blocks of 512 bytes, a quarter as many
         PER_UPDATE=256
-        model=("${BLOCKS[@]}" --tokens-per-sample 512 --criterion cross_entropy --arch transformer_lm
+        model=("${TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 12 --decoder-embed-dim 512 --decoder-input-dim 512 --decoder-output-dim 512
             --decoder-ffn-embed-dim 4096 --decoder-attention-heads 8
             --dropout 0 --attention-dropout 0.5 --activation-dropout 0.5)

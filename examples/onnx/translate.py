@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Translate with an exported feedback transformer. Needs numpy and onnxruntime, not torch or fairseq.
 
-    python scripts/export_onnx.py --path checkpoints/checkpoint_best.pt --data data-bin --output exported
+    fairseq-feedback export --path checkpoints/checkpoint_best.pt --data data-bin --output exported
     python examples/onnx/translate.py exported --beam 5 --remove-bpe < sentences.bpe > translations.txt
 
 Reads sentences as the model was trained on them (tokenized, cut by BPE), one a line, and prints one translation for
@@ -134,7 +134,7 @@ def read_dictionary(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="what scripts/export_onnx.py has written")
+    parser.add_argument("folder", help="what `fairseq-feedback export` has written")
     parser.add_argument("--input", metavar="FILE", help="sentences, one a line (default: standard input)")
     parser.add_argument("--beam", type=int, default=5, metavar="N", help="hypotheses that are kept (%(default)s)")
     parser.add_argument("--lenpen", type=float, default=1.0, metavar="X", help="above 1: longer ones (%(default)s)")

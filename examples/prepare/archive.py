@@ -15,7 +15,8 @@ import tarfile
 import zipfile
 import zlib
 
-from lines import Parser, Problem, run
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 BLOCK = 1 << 20
 
@@ -28,18 +29,18 @@ def main():
     parser.add_argument("files", nargs="*", metavar="FILE")
     args = parser.parse_intermixed_args()
     if not os.path.isfile(args.archive):
-        raise Problem(f"{args.archive} is missing")
+        raise FeedbackError(f"{args.archive} is missing")
     with_sentences(args.archive, test if args.action == "test" else lambda path: take(path, args.files, args.to))
 
 
 def with_sentences(path, function):
-    """function(path); what can be wrong with an archive becomes a Problem."""
+    """function(path); what can be wrong with an archive becomes a FeedbackError."""
     try:
         return function(path)
     except (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
-        raise Problem(f"{path} is cut short or not an archive ({error}): {size(path)}") from error
+        raise FeedbackError(f"{path} is cut short or not an archive ({error}): {size(path)}") from error
     except (EOFError, zlib.error) as error:
-        raise Problem(f"{path} is cut short or damaged: {size(path)}") from error
+        raise FeedbackError(f"{path} is cut short or damaged: {size(path)}") from error
 
 
 def is_zip(path):
@@ -56,7 +57,7 @@ def test(path):
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
         if bad:
-            raise Problem(f"{path} is damaged, in its file {bad}: {size(path)}")
+            raise FeedbackError(f"{path} is damaged, in its file {bad}: {size(path)}")
     else:
         with gzip.open(path) as f:
             while f.read(BLOCK):
@@ -83,7 +84,7 @@ def files_of(path):
 
 def take(path, wanted, folder):
     if not folder or not wanted:
-        raise Problem("take: give --to FOLDER and the names of files")
+        raise FeedbackError("take: give --to FOLDER and the names of files")
     os.makedirs(folder, exist_ok=True)
     missing = {os.path.basename(name): name for name in wanted}
     for name, f in files_of(path):
@@ -95,7 +96,7 @@ def take(path, wanted, folder):
             if not missing:
                 break
     if missing:
-        raise Problem(f"{path} has no {' and no '.join(sorted(missing.values()))}")
+        raise FeedbackError(f"{path} has no {' and no '.join(sorted(missing.values()))}")
 
 
 if __name__ == "__main__":

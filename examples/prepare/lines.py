@@ -9,14 +9,13 @@ corpus keep equally many lines in every program. Spaces at the ends of a line go
 
 import argparse
 import collections
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from tool import Parser, Problem, run, whole  # noqa: E402, F401  (for the other files of this folder, too)
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 CHUNK = 2000  # lines that a process takes at once
 BREAKS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
@@ -41,9 +40,9 @@ def read(path):
         with open(file, encoding="utf-8", newline="\n", closefd=file != 0) as f:
             yield from f
     except FileNotFoundError:
-        raise Problem(f"{name} is missing") from None
+        raise FeedbackError(f"{name} is missing") from None
     except UnicodeDecodeError as error:
-        raise Problem(f"{name} is not UTF-8 text: {error.reason}") from None
+        raise FeedbackError(f"{name} is not UTF-8 text: {error.reason}") from None
 
 
 def chunks(items, size=CHUNK):
@@ -75,7 +74,7 @@ def in_processes(function, parts, workers, start=None, arguments=()):
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
-            raise Problem("a worker process was killed, perhaps for want of memory: try fewer --workers") from None
+            raise FeedbackError("a worker process was killed, perhaps for memory: give fewer --workers") from None
 
 
 def write(lines, out=None):

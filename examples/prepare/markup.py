@@ -11,7 +11,10 @@ such as &amp; become their characters.
 import re
 from xml.sax.saxutils import unescape
 
-from lines import Parser, Problem, clean, read, run, write
+from lines import clean, read, write
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 DROPPED = ("<url>", "<talkid>", "<keywords>")
 TAGS = re.compile("</?(?:title|description)>")
@@ -51,9 +54,9 @@ def segments(path):
             yield clean(unescape(match.group(1), QUOTES))
         unfinished = ""
     if unfinished.strip():
-        raise Problem(f"{path} ends within a <seg>: it is cut short")
+        raise FeedbackError(f"{path} ends within a <seg>: it is cut short")
     if not found:
-        raise Problem(f"{path} has no <seg id=...>: it is not the file that was expected")
+        raise FeedbackError(f"{path} has no <seg id=...>: it is not the file that was expected")
 
 
 if __name__ == "__main__":

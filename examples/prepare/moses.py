@@ -8,7 +8,9 @@ something. &, |, <, >, ', " and brackets are escaped as Moses does (--no-escape 
 
 import re
 
-from lines import Parser, add_workers, chunks, clean, in_processes, read, run, stdout, write
+from lines import add_workers, chunks, clean, in_processes, read, stdout, write
+
+from fairseq_feedback.tools.program import Parser, run
 
 # tokenizer.perl takes the dot off the last word even of abbreviations, "e.V." for one; sacremoses does not.
 LAST_DOT = re.compile(r"([^\s.])\.$")

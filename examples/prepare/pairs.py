@@ -7,7 +7,11 @@ Both sides of a pair must have --min to --max words, and neither more than --rat
 
 from itertools import zip_longest
 
-from lines import Parser, Problem, positive, read, run, whole
+from lines import positive, read
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import whole
+from fairseq_feedback.tools.program import Parser, run
 
 
 def main():
@@ -22,7 +26,7 @@ def main():
     with whole(args.targets[0]) as left, whole(args.targets[1]) as right:
         for a, b in zip_longest(*map(read, args.sources)):
             if a is None or b is None:
-                raise Problem(f"{args.sources[0]} and {args.sources[1]} have not equally many lines")
+                raise FeedbackError(f"{args.sources[0]} and {args.sources[1]} have not equally many lines")
             pairs += 1
             if fits(len(a.split()), len(b.split()), args):
                 kept += 1

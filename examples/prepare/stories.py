@@ -15,7 +15,11 @@ import os
 
 import moses
 from archive import files_of, with_sentences
-from lines import Parser, Problem, add_workers, chunks, clean, in_processes, positive, read, run, whole
+from lines import add_workers, chunks, clean, in_processes, positive, read
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import whole
+from fairseq_feedback.tools.program import Parser, run
 
 SEPARATOR = "<S_SEP>"
 ENDS = (".", "!", "?", "...", "'", "`", '"', "\u2019", "\u201d", ")")
@@ -86,7 +90,7 @@ def split(args):
 def place_of(url, index, urls):
     name = hashlib.sha1(url.encode("utf-8")).hexdigest()
     if name not in index:
-        raise Problem(f"the archives have no {name}.story, which {urls} names as {url}")
+        raise FeedbackError(f"the archives have no {name}.story, which {urls} names as {url}")
     return index[name]
 
 

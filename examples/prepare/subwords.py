@@ -12,10 +12,13 @@ import collections
 import io
 import os
 
-from lines import Parser, Problem, add_workers, chunks, in_processes, positive, read, run, stdout, write
+from lines import add_workers, chunks, in_processes, positive, read, stdout, write
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 KINDS = ("subword-nmt", "sentencepiece")
-_apply = None  # of this process
+_apply, _longest = None, None  # of this process
 
 
 def main():
@@ -25,18 +28,20 @@ def main():
     parser.add_argument("--size", type=positive, metavar="N", help="how many units to learn")
     parser.add_argument("--codes", required=True, metavar="FILE", help="what was learned")
     parser.add_argument("--keep", action="append", default=[], metavar="WORD", help="a word that is never split")
+    parser.add_argument("--longest", type=positive, metavar="N", help="apply: cut lines of more units")
     parser.add_argument("files", nargs="*", metavar="FILE", help="text to learn from")
     add_workers(parser)
     args = parser.parse_intermixed_args()
     if args.action == "learn":
         if not args.size or not args.files:
-            raise Problem("learn: give --size and the files to learn from")
+            raise FeedbackError("learn: give --size and the files to learn from")
         learn(args)
     else:
         if not os.path.isfile(args.codes):
-            raise Problem(f"--codes {args.codes} is missing")
+            raise FeedbackError(f"--codes {args.codes} is missing")
         out = stdout()
-        for part in in_processes(apply, chunks(read("-")), args.workers, start, (args.kind, args.codes, args.keep)):
+        settings = (args.kind, args.codes, args.keep, args.longest)
+        for part in in_processes(apply, chunks(read("-")), args.workers, start, settings):
             write(part, out)
 
 
@@ -52,7 +57,7 @@ def learn(args):
     for word in args.keep:
         words.pop(word, None)
     if not words:
-        raise Problem(f"there are no words in {' '.join(args.files)}")
+        raise FeedbackError(f"there are no words in {' '.join(args.files)}")
     partial = args.codes + ".part"
     if args.kind == "subword-nmt":
         from subword_nmt.learn_bpe import learn_bpe
@@ -88,12 +93,13 @@ def sentencepiece():
     try:
         import sentencepiece
     except ImportError:
-        raise Problem("--kind sentencepiece needs the package sentencepiece: pip install sentencepiece") from None
+        raise FeedbackError("--kind sentencepiece needs the package sentencepiece: pip install sentencepiece") from None
     return sentencepiece
 
 
-def start(kind, codes, keep):
-    global _apply
+def start(kind, codes, keep, longest):
+    global _apply, _longest
+    _longest = longest
     if kind == "subword-nmt":
         from subword_nmt.apply_bpe import BPE
 
@@ -105,7 +111,8 @@ def start(kind, codes, keep):
 
 
 def apply(lines):
-    return [_apply(line.rstrip("\n")) for line in lines]
+    units = (_apply(line.rstrip("\n")) for line in lines)
+    return list(units) if _longest is None else [" ".join(line.split(" ")[:_longest]) for line in units]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ it. So each byte is one symbol, and bits per symbol are bits per byte. A part th
 symbol more than bytes, its end.
 """
 
-from lines import Parser, Problem, positive, run, stdout
+from lines import positive, stdout
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 BLOCK = 1 << 20
 WORDS = [f"{byte} " for byte in range(256)]
@@ -32,7 +35,7 @@ def main():
         while left > 0:
             block = f.read(min(left, BLOCK))
             if not block:
-                raise Problem(f"{args.file} ends {left:,} bytes before --to {args.end:,}")
+                raise FeedbackError(f"{args.file} ends {left:,} bytes before --to {args.end:,}")
             left -= len(block)
             out.write("".join([WORDS[byte] for byte in block]))
     if not block.endswith(b"\n"):

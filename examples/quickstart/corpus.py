@@ -9,20 +9,17 @@ train nor valid holds (see held_out); the other half hold none. Every word of te
 import argparse
 import os
 import random
-import sys
 import zlib
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import grammar  # noqa: E402
+import grammar
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.program import Parser, run
 
 LONGEST = 45  # words with punctuation
 TRIES = 30000  # so many useless sentences in a row mean that the grammar cannot fill a split
 LARGEST = 1000000
-
-
-class Problem(Exception):
-    """Something wrong with an argument, told in one sentence."""
 
 
 def held_out(pair):
@@ -49,7 +46,7 @@ def generate(seed, counts):
             keys = {english, german}
             tries += 1
             if tries > TRIES:
-                raise Problem("--%s %d: the grammar finds only %d sentences that fit%s." % (
+                raise FeedbackError("--%s %d: the grammar finds only %d sentences that fit%s." % (
                     split, count, len(found), "" if split == "train" else "; try a larger --train"))
             if max(map(len, words)) > LONGEST or keys & seen or not wanted(row):
                 continue
@@ -94,7 +91,7 @@ def write(out, splits):
         for temporary, path in files.items():
             os.replace(str(temporary), str(path))
     except OSError as error:
-        raise Problem("--out %s: cannot write there: %s." % (out, error.strerror)) from error
+        raise FeedbackError("--out %s: cannot write there: %s." % (out, error.strerror)) from error
     finally:
         for temporary in files:
             if temporary.exists():
@@ -123,27 +120,21 @@ def count(text):
     return number
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):  # one sentence, without the usage
-        self.exit(2, "%s: %s\n" % (self.prog, message.replace("argument ", "", 1)))
-
-
 def main(arguments=None):
-    parser = Parser(description="Make a small parallel corpus, English and German.")
+    parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory for the six files")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     for split, default in (("train", 20000), ("valid", 500), ("test", 500)):
         parser.add_argument("--" + split, type=count, default=default, metavar="COUNT",
                             help="sentences, default: %d" % default)
-    options = parser.parse_args(arguments)
-    try:
-        if options.out.exists() and not options.out.is_dir():
-            raise Problem("--out %s: this is a file, not a directory." % options.out)
-        splits = generate(options.seed, {name: getattr(options, name)
-                                         for name in ("train", "valid", "test")})
-        write(options.out, splits)
-    except Problem as problem:
-        parser.error(str(problem))
+    run(lambda: make(parser.parse_args(arguments)))
+
+
+def make(options):
+    if options.out.exists() and not options.out.is_dir():
+        raise FeedbackError("--out %s: this is a file, not a directory." % options.out)
+    splits = generate(options.seed, {name: getattr(options, name) for name in ("train", "valid", "test")})
+    write(options.out, splits)
     summary(splits)
 
 

@@ -6,7 +6,7 @@ QUICKSTART=examples/quickstart
 
 corpus() {
     printf '$ python %s/corpus.py --out %s/text\n' "$QUICKSTART" "$OUT"
-    "$FEEDBACK_PYTHON" "$QUICKSTART/corpus.py" --out "$OUT/text"
+    example quickstart/corpus.py --out "$OUT/text"
 }
 
 bpe() {
@@ -41,7 +41,7 @@ train() { # NAME ARCH DECODER-LAYERS
         --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates 150 --total-num-update "$UPDATES" \
         --max-tokens 2500 --max-update "$UPDATES" \
         --save-dir "$OUT/$1" --no-epoch-checkpoints --keep-interval-updates 1 \
-        --save-interval-updates 500 --validate-interval-updates 500 --validate-interval 1000 \
+        --save-interval-updates 250 --validate-interval-updates 250 --save-interval 1000 --validate-interval 1000 \
         --log-format simple --log-interval 100
 }
 

@@ -7,31 +7,33 @@ paragraph. A space is written "▁", as fairseq's --bpe characters has it, and t
 the end of a paragraph, is the end of fairseq's sentence. So there are as many symbols as characters.
 """
 
-import argparse
 import os
-import sys
 import urllib.error
 import urllib.request
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import whole
+from fairseq_feedback.tools.program import Parser, run
 
 URLS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",)
 CHARACTERS = 1_115_394
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--data", help="the text, input.txt of char-rnn (default: download it)")
     parser.add_argument("--out", required=True, help="folder for the three files")
     parser.add_argument("--expect", type=int, default=CHARACTERS, help="characters the text must have (%(default)s)")
     args = parser.parse_args()
     text = read(args.data) if args.data else download()
     if len(text) != args.expect:
-        sys.exit(f"error: the text has {len(text):,} characters, expected {args.expect:,}: is it the file, and whole?")
-    os.makedirs(args.out, exist_ok=True)
+        raise FeedbackError(
+            f"the text has {len(text):,} characters, expected {args.expect:,}: is it the file, and whole?"
+        )
     for name, part in zip(("train", "valid", "test"), split(text)):
         path = os.path.join(args.out, name + ".txt")
-        with open(path + ".part", "w", encoding="utf-8") as f:
+        with whole(path) as f:
             f.writelines(symbols(paragraph) + "\n" for paragraph in paragraphs(part))
-        os.replace(path + ".part", path)
         print(f"{path}: {len(part):,} characters")
 
 
@@ -40,7 +42,7 @@ def read(path):
         with open(path, encoding="utf-8", newline="") as f:
             return clean(f.read())
     except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"error: --data {path}: {error}")
+        raise FeedbackError(f"--data {path}: {error}") from error
 
 
 def download():
@@ -51,7 +53,7 @@ def download():
                 return clean(response.read().decode("utf-8"))
         except (urllib.error.URLError, OSError, UnicodeDecodeError) as error:
             print(f"  failed: {error}")
-    sys.exit(f"error: the text could not be downloaded. Get it from {URLS[0]} and give it with --data")
+    raise FeedbackError(f"the text could not be downloaded. Get it from {URLS[0]} and give it with --data")
 
 
 def clean(text):
@@ -64,7 +66,9 @@ def split(text):
         first = text.index("\n\n", int(0.9 * len(text))) + 2
         second = text.index("\n\n", int(0.95 * len(text))) + 2
     except ValueError:
-        sys.exit("error: the text has no empty lines in its last tenth: is it the right file, and whole?")
+        raise FeedbackError(
+            "the text has no empty lines in its last tenth: is it the right file, and whole?"
+        ) from None
     return text[:first], text[first:second], text[second:]
 
 
@@ -79,4 +83,4 @@ def symbols(paragraph):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,76 +5,48 @@
 Reads what fairseq printed; writes report.json beside it.
 """
 
-import json
 import os
-import re
-import sys
+
+from examples import report
+from fairseq_feedback.tools import generated
+from fairseq_feedback.tools.files import write_json
+from fairseq_feedback.tools.program import Parser, run
 
 SYSTEMS = [("feedback", "feedback transformer"), ("transformer", "standard transformer")]
+AGAIN = "run train.sh again, to the end"
 
 
 def main():
-    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
-        sys.exit("usage: python examples/tiny_shakespeare/report.py FOLDER-OF-THE-RUN")
-    out = sys.argv[1]
-    report = [row(out, name, title) for name, title in SYSTEMS]
-    path = os.path.join(out, "report.json")
-    with open(path + ".part", "w", encoding="utf-8") as f:
-        json.dump(report, f, indent=1)
-        f.write("\n")
-    os.replace(path + ".part", path)
-    columns = list(report[0])
-    print("\n| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
-    for values in report:
-        print("| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in values.values()) + " |")
+    parser = Parser(__doc__)
+    parser.add_argument("out", metavar="FOLDER", help="of the run")
+    out = parser.parse_args().out
+    rows = [row(out, name, title) for name, title in SYSTEMS]
+    write_json(os.path.join(out, "report.json"), rows)
+    print("\n" + report.table(rows))
     for name, title in SYSTEMS:
+        (sample,) = generated.read(os.path.join(out, f"sample-{name}.txt"), "D", 1)
         print(f"\n{title}, after 'ROMEO:':\n")
-        for line in sample(out, name).splitlines():
+        for line in sample.replace("\u23ce", "\n").splitlines():
             print(f"  {line}")
 
 
 def row(out, name, title):
-    log = f"train-{name}.log"
-    training = read(out, log)
-    speeds = sorted(float(speed) for speed in re.findall(r"train_inner.* wps=([0-9.]+)", training))
+    log = os.path.join(out, f"train-{name}.log")
+    seconds = report.found(r"done training in ([\d.]+) seconds", report.read(log), log, AGAIN)[1]
     return {
         "model": title,
         "valid bits/char": bits(out, "valid", name),
         "test bits/char": bits(out, "test", name),
-        "parameters": int(found(r"num\. shared model params: ([0-9,]+)", training, log).replace(",", "")),
-        "training characters/s": round(speeds[len(speeds) // 2]) if speeds else "-",  # logged every 100 updates
-        "training time": duration(float(found(r"done training in ([0-9.]+) seconds", training, log))),
+        "parameters": report.parameters(log, AGAIN),
+        "training characters/s": report.training_speed(log),
+        "training time": f"{int(float(seconds)) // 60} min {int(float(seconds)) % 60} s",
     }
 
 
 def bits(out, split, name):
-    log = f"{split}-{name}.log"
-    return round(float(found(r"Loss \(base 2\): ([0-9.]+)", read(out, log), log)), 3)
-
-
-def sample(out, name):
-    return found(r"\nD-0\t\S+\t(.*)", read(out, f"sample-{name}.txt"), f"sample-{name}.txt").replace("\u23ce", "\n")
-
-
-def duration(seconds):
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-
-
-def found(pattern, text, name):
-    match = re.search(pattern, text)
-    if not match:
-        sys.exit(f"error: {name} is incomplete: run train.sh again, to the end")
-    return match[1]
-
-
-def read(out, name):
-    try:
-        with open(os.path.join(out, name), encoding="utf-8") as f:
-            return f.read()
-    except OSError:
-        sys.exit(f"error: {os.path.join(out, name)} is missing: run train.sh to the end")
+    log = os.path.join(out, f"{split}-{name}.log")
+    return round(float(report.found(report.LOSS, report.read(log), log, AGAIN)[1]), 3)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,20 +15,21 @@ UNIT=streams
 PER_UPDATE=512
 PER_GPU=64
 UPDATES=200000
+EVERY=2000
 FINETUNE_UPDATES=10000
-FINETUNE_FLAGS=(--lr 7e-5 --warmup-updates 0)
 train_options "$@"
 
+model=(--task feedback_lm --tokens-per-sample 256 --batch-size-valid 8)
 case $KIND in
-    feedback) model=("${STREAMS[@]}" --tokens-per-sample 256 --arch feedback_transformer_lm_wiki103_small) ;;
-    feedback-large) model=("${STREAMS[@]}" --tokens-per-sample 256 --arch feedback_transformer_lm_wiki103_large) ;;
+    feedback) model+=(--arch feedback_transformer_lm_wiki103_small) ;;
+    feedback-large) model+=(--arch feedback_transformer_lm_wiki103_large) ;;
     feedback-large-2048)
-        model=("${STREAMS[@]}" --tokens-per-sample 256 --arch feedback_transformer_lm_wiki103_large
+        model+=(--arch feedback_transformer_lm_wiki103_large
             --memory-span 2048 --adaptive-span --adaptive-span-loss 1e-5)
         ;;
-    transformer) # without a memory: blocks of 512 words, as far as the other's memory goes, and half as many of them
+    transformer) # blocks of 512 words, as far as the other's memory goes, and half as many of them
         PER_UPDATE=256
-        model=("${BLOCKS[@]}" --tokens-per-sample 512 --criterion adaptive_loss --arch transformer_lm
+        model=("${TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 4 --decoder-embed-dim 512 --decoder-input-dim 512 --decoder-output-dim 512
             --decoder-ffn-embed-dim 4096 --decoder-attention-heads 8 --adaptive-input --tie-adaptive-weights
             --tie-adaptive-proj --adaptive-input-cutoff "20000,60000" --adaptive-softmax-cutoff "20000,60000"

@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "$0")")/../evaluation.sh"
 
 AVERAGE=10
-LENPENS=(0.2 0.4 0.6 0.8 1.0 1.2)
+LENPENS="0.2 0.4 0.6 0.8 1.0 1.2"
 METRIC=bleu-compound-split
 SCORE_FLAGS=(--compound-split --detokenize de)
 RAW=raw.test.de

@@ -47,7 +47,7 @@ tokens() {
         done
     done
     expect test.de.words "$(wc -w <"$PART/test.de")"
-    expect test.de.words.compounds-split "$("$FEEDBACK_PYTHON" "$FEEDBACK_ROOT/scripts/compound_split.py" <"$PART/test.de" | wc -w)"
+    expect test.de.words.compounds-split "$(feedback split-compounds <"$PART/test.de" | wc -w)"
 }
 
 clean() {

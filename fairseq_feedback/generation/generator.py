@@ -23,11 +23,6 @@ class FeedbackEnsemble(EnsembleModel):
     The host repeats it for every beam, and reorders that at every step.
     """
 
-    def set_decoder_beam_size(self, beam_size):
-        for model in self.models:
-            if hasattr(model, "set_beam_size"):
-                model.set_beam_size(beam_size)
-
     def reorder_encoder_out(self, encoder_outs, new_order):
         if not self.has_encoder():
             return []
@@ -65,7 +60,6 @@ class FeedbackGenerator(SequenceGenerator):
         super().__init__(FeedbackEnsemble(models), *args, **kwargs)
 
     def _generate(self, sample, prefix_tokens=None, constraints=None, bos_token=None):
-        self.model.set_decoder_beam_size(self.beam_size)
         net_input = sample["net_input"]
         plain = type(self.search) is search.BeamSearch and constraints is None and self.lm_model is None
         if not plain or "src_tokens" not in net_input or self.vocab_size <= 2 * self.beam_size:
@@ -138,13 +132,7 @@ class FeedbackGenerator(SequenceGenerator):
         if not alike:
             return self.model.forward_decoder(tokens, encoder_outs, states, self.temperature)
         # Before the first step the beams of a sentence are all equal: one stands for them.
-        self.model.set_decoder_beam_size(1)
-        try:
-            lprobs, attn = self.model.forward_decoder(
-                tokens[:: self.beam_size], encoder_outs, states, self.temperature
-            )
-        finally:
-            self.model.set_decoder_beam_size(self.beam_size)
+        lprobs, attn = self.model.forward_decoder(tokens[:: self.beam_size], encoder_outs, states, self.temperature)
         self.model.reorder_incremental_state(states, each_beam)
         return lprobs[each_beam], attn[each_beam] if attn is not None else None
 

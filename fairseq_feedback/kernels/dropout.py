@@ -5,7 +5,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor
 
-from .weights import LayerDropout, Settings
+from .weights import Choices, LayerDropout, Settings
 
 
 def draw(
@@ -38,8 +38,18 @@ def draw(
     return drawn
 
 
-def at_step(d: LayerDropout, t: int, first: int, last: int) -> LayerDropout:
+def at_step(choices: Choices, t: int, first: int, last: int) -> Choices:
     """The choices of step t, for the memory slots first..last-1."""
+    return Choices(choices.kept, [_at_step(d, t, first, last) for d in choices.dropout])
+
+
+def apply(x: Tensor, keep: Optional[Tensor], p: float) -> Tensor:
+    if keep is None:
+        return x
+    return x * keep * (1.0 / (1.0 - p))
+
+
+def _at_step(d: LayerDropout, t: int, first: int, last: int) -> LayerDropout:
     memory_attn = d.memory_attn
     if memory_attn is not None:
         memory_attn = memory_attn[t, :, :, first:last]
@@ -51,12 +61,6 @@ def at_step(d: LayerDropout, t: int, first: int, last: int) -> LayerDropout:
         _row(d.activation, t),
         _row(d.ffn_out, t),
     )
-
-
-def apply(x: Tensor, keep: Optional[Tensor], p: float) -> Tensor:
-    if keep is None:
-        return x
-    return x * keep * (1.0 / (1.0 - p))
 
 
 def _keep(x: Tensor, shape: List[int], p: float) -> Optional[Tensor]:

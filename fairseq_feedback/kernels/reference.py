@@ -11,49 +11,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dropout as dropout_choices
-from .weights import Affine, CrossMemory, LayerDropout, LayerWeights, MemoryWeights, Settings
+from .weights import (
+    Affine,
+    AttentionMaps,
+    Choices,
+    CrossMemory,
+    Inputs,
+    LayerDropout,
+    LayerWeights,
+    MemoryWeights,
+    Seen,
+    Settings,
+    Step,
+    Weights,
+)
 
 
-def run(
-    x: Tensor,  # (T, B, C) embedded input
-    memory: Tensor,  # (N, B, C) what stands before the first step: zeros, or carried from an earlier block
-    layers: List[LayerWeights],  # L
-    memory_weights: MemoryWeights,
-    cross: Optional[CrossMemory],
-    left_pad: Optional[Tensor],  # (B) padded steps at the start of each row
-    layer_kept: List[bool],  # L; False = dropped by LayerDrop
-    dropout: List[LayerDropout],  # L, or empty for no dropout
-    settings: Settings,
-    attn_layer: int = -1,  # layer whose cross-attention is returned, -1 = none
-) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """T steps -> outputs (T, B, C), memory (T, B, C), cross-attention (T, B, H, S)."""
-    mix = mix_weights(memory_weights, x)
-    keys, values = project_memory(memory, memory_weights, settings)
+    keys, values = project_memory(inputs.memory, inputs.weights.memory, inputs.settings)
     outputs: List[Tensor] = []
     memories: List[Tensor] = []
     attns: List[Tensor] = []
-    for t in range(x.size(0)):
-        slots = keys.size(3)
-        first = first_visible(slots, settings.span)
-        y, m, k, v, attn = step(
-            x[t],
-            keys[:, :, :, first:],
-            values[:, :, :, first:],
-            first,
-            layers,
-            memory_weights,
-            mix,
-            cross,
-            left_pad,
-            layer_kept,
-            [dropout_choices.at_step(d, t, first, slots) for d in dropout],
-            settings,
-            attn_layer,
-        )
-        keys = torch.cat([keys, k], dim=3)
-        values = torch.cat([values, v], dim=3)
-        outputs.append(y)
-        memories.append(m)
+    for t in range(inputs.x.size(0)):
+        done = step_of_run(inputs, t, keys, values)
+        keys = torch.cat([keys, done.key], dim=3)
+        values = torch.cat([values, done.value], dim=3)
+        outputs.append(done.output)
+        memories.append(done.memory)
+        attn = source_attention(done, inputs.attn_layer)
         if attn is not None:
             attns.append(attn)
     return (
@@ -63,65 +49,89 @@ def run(
     )
 
 
-def step(
-    x: Tensor,  # (B, C)
-    keys: Tensor,  # (G, R, H, M * beams, D) of the visible memory; beams = B / R rows stand together, see cache.py
-    values: Tensor,  # (G, R, H, M * beams, D)
-    first: int,  # number of the first visible slot
-    layers: List[LayerWeights],
-    memory_weights: MemoryWeights,
-    mix: Tensor,  # (L + 1), after the softmax
-    cross: Optional[CrossMemory],
-    left_pad: Optional[Tensor],  # (B)
-    layer_kept: List[bool],
-    dropout: List[LayerDropout],  # of this step
-    settings: Settings,
-    attn_layer: int = -1,
-    origin: Optional[Tensor] = None,  # (B, M) whose memory is a row's own among those that stand together
-) -> Tuple[Tensor, Tensor, Tensor, Tensor, Optional[Tensor]]:
-    """One step through all layers (1)-(4), (6).
+def attention_maps(inputs: Inputs) -> AttentionMaps:
+    """Of a run with one row, none of whose layers is dropped."""
+    keys, values = project_memory(inputs.memory, inputs.weights.memory, inputs.settings)
+    total = keys.size(3) + inputs.x.size(0)
+    memory, source = [], []
+    for t in range(inputs.x.size(0)):
+        done = step_of_run(inputs, t, keys, values)
+        attn = torch.stack(done.memory_attn)[:, 0, :, 0]  # (L, H, M)
+        memory.append(F.pad(attn, (keys.size(3) - attn.size(2), total - keys.size(3))))
+        if inputs.cross is not None:
+            source.append(torch.stack(done.source_attn)[:, 0, :, 0])
+        keys = torch.cat([keys, done.key], dim=3)
+        values = torch.cat([values, done.value], dim=3)
+    return AttentionMaps(torch.stack(memory, dim=2), torch.stack(source, dim=2) if source else None)
 
-    -> output (B, C), memory (B, C), its key and its value (G, B, H, 1, D), cross-attention (B, H, S)
-    """
-    shared = keys.size(0) == 1
-    beams = x.size(0) // keys.size(1)
-    seen = keys.size(3) // beams
-    slots = first + seen
+
+def step_of_run(inputs: Inputs, t: int, keys: Tensor, values: Tensor) -> Step:
+    """Step t, with the keys and values of all slots before it."""
+    slots = keys.size(3)
+    first = first_visible(slots, inputs.settings.span)
+    return step(
+        inputs.x[t],
+        Seen(keys[:, :, :, first:], values[:, :, :, first:], first, None, inputs.left_pad, inputs.cross),
+        inputs.weights,
+        dropout_choices.at_step(inputs.choices, t, first, slots),
+        inputs.settings,
+    )
+
+
+def step(x: Tensor, seen: Seen, weights: Weights, choices: Choices, settings: Settings) -> Step:
+    """One step through all layers (1)-(4), (6). x: (B, C); the choices are those of this step."""
+    shared = seen.keys.size(0) == 1
+    beams = x.size(0) // seen.keys.size(1)
+    count = seen.keys.size(3) // beams
+    slots = seen.first + count
     t = slots - settings.init_slots
-    hidden = hidden_slots(left_pad, t, first, slots)
+    hidden = hidden_slots(seen.left_pad, t, seen.first, slots)
+    origin = seen.origin
     if origin is not None:
         hidden = hide_others(origin, hidden, beams)
     elif hidden is not None:
         hidden = hidden.unsqueeze(1)
-    positions, spans = memory_weights.positions, memory_weights.spans
+    positions, spans = weights.memory.positions, weights.memory.spans
     if positions is not None:
-        positions = positions[positions.size(0) - seen :]
+        positions = positions[positions.size(0) - count :]
         if beams > 1:
             positions = positions.repeat_interleave(beams, dim=0)
     if spans is not None:
-        spans = spans[:, :, spans.size(2) - seen :]
+        spans = spans[:, :, spans.size(2) - count :]
         if beams > 1:
             spans = spans.repeat_interleave(beams, dim=2)
-    wanted_attn: Optional[Tensor] = None
+    memory_attns: List[Optional[Tensor]] = []
+    source_attns: List[Optional[Tensor]] = []
     states = [x]
-    for i, layer in enumerate(layers):
-        if layer_kept[i]:
-            keep = dropout[i] if len(dropout) > 0 else None
+    for i, layer in enumerate(weights.layers):
+        memory_attn: Optional[Tensor] = None
+        source_attn: Optional[Tensor] = None
+        if choices.kept[i]:
+            keep = choices.dropout[i] if len(choices.dropout) > 0 else None
             group = 0 if shared else i
             span = spans[i] if spans is not None else None
-            x = attend_memory(
-                x, keys[group], values[group], hidden, positions, span, layer, keep, settings
+            x, memory_attn = attend_memory(
+                x, seen.keys[group], seen.values[group], hidden, positions, span, layer, keep, settings
             )
+            cross = seen.cross
             if cross is not None:
-                x, attn = attend_source(x, cross, i, layer, keep, settings)
-                if i == attn_layer:
-                    wanted_attn = attn.transpose(1, 2).flatten(0, 1)
+                x, source_attn = attend_source(x, cross, i, layer, keep, settings)
             x = feed_forward(x, layer, keep, settings)
         states.append(x)  # of a dropped layer, the identity: its weight in the mix then weighs that
-    memory = torch.matmul(mix, torch.stack(states).flatten(1)).view_as(x)
-    memory = blank_padding(memory, left_pad, t)
-    key, value = project_memory(memory.unsqueeze(0), memory_weights, settings)
-    return x, memory, key, value, wanted_attn
+        memory_attns.append(memory_attn)
+        source_attns.append(source_attn)
+    memory = torch.matmul(weights.memory.mix, torch.stack(states).flatten(1)).view_as(x)
+    memory = blank_padding(memory, seen.left_pad, t)
+    key, value = project_memory(memory.unsqueeze(0), weights.memory, settings)
+    return Step(x, memory, key, value, memory_attns, source_attns)
+
+
+def source_attention(done: Step, layer: int) -> Optional[Tensor]:
+    """That layer's weights of a step, row by row: (B, H, S); -1 = none."""
+    if layer < 0:
+        return None
+    attn = done.source_attn[layer]
+    return None if attn is None else attn.transpose(1, 2).flatten(0, 1)
 
 
 def attend_memory(
@@ -134,14 +144,14 @@ def attend_memory(
     w: LayerWeights,
     keep: Optional[LayerDropout],
     s: Settings,
-) -> Tensor:
-    """The sublayer that replaces self-attention (1)."""
+) -> Tuple[Tensor, Tensor]:
+    """The sublayer that replaces self-attention (1) -> x (B, C), weights (R, H, B / R, M)."""
     query = linear(norm(x, w.attn_norm) if s.pre_norm else x, w.query)
     dropout = keep.memory_attn if keep is not None else None
-    z, _ = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span)
+    z, attn = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span)
     z = linear(z, w.attn_out)
     x = x + dropout_choices.apply(z, keep.attn_out if keep is not None else None, s.dropout)
-    return x if s.pre_norm else norm(x, w.attn_norm)
+    return x if s.pre_norm else norm(x, w.attn_norm), attn
 
 
 def attend_source(
@@ -240,9 +250,9 @@ def project_source(
     )
 
 
-def mix_weights(w: MemoryWeights, like: Tensor) -> Tensor:
+def mix_weights(w: Tensor) -> Tensor:
     """softmax(w) of (4), in at least float32."""
-    return w.mix.softmax(dim=0, dtype=at_least_float32(w.mix)).to(like.dtype)
+    return w.softmax(dim=0, dtype=at_least_float32(w)).to(w.dtype)
 
 
 def first_visible(slots: int, span: int) -> int:

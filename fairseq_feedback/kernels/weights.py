@@ -1,4 +1,4 @@
-"""What a kernel needs to know, as plain tuples of tensors and numbers (TorchScript reads them too)."""
+"""What goes into a kernel and comes out, as plain tuples of tensors and numbers (TorchScript reads them too)."""
 
 from typing import List, NamedTuple, Optional
 
@@ -12,7 +12,7 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
-# Where decoding packs weights, an Affine of a product is instead a callable, see packing.py and reference.linear.
+# Where decoding packs weights, an Affine of a product is instead a callable: decoding/packing.py, reference.linear.
 
 
 class LayerWeights(NamedTuple):
@@ -28,12 +28,21 @@ class LayerWeights(NamedTuple):
 
 
 class MemoryWeights(NamedTuple):
-    mix: Tensor  # (L + 1), before the softmax
+    mix: Tensor  # (L + 1), after the softmax, see reference.mix_weights
     keys: List[Affine]  # G of them
     values: List[Affine]  # G
     norms: List[Affine]  # G with pre-norm, none with post-norm
     positions: Optional[Tensor]  # (P, D) added to the keys of the last P slots, the newest last; None = nothing
     spans: Optional[Tensor]  # (L, H, P) added to the scores of the last P slots, the newest last; None = nothing
+
+
+class Weights(NamedTuple):
+    """All that is learned, from the embedded input to the last layer's output."""
+
+    layers: List[LayerWeights]  # L
+    memory: MemoryWeights
+    source_keys: List[Affine]  # L, or none in a decoder without cross-attention
+    source_values: List[Affine]
 
 
 class CrossMemory(NamedTuple):
@@ -67,3 +76,55 @@ class LayerDropout(NamedTuple):
     cross_out: Optional[Tensor]  # (T, B, C)
     activation: Optional[Tensor]  # (T, B, F)
     ffn_out: Optional[Tensor]  # (T, B, C)
+
+
+class Choices(NamedTuple):
+    """What chance decides."""
+
+    kept: List[bool]  # L; False = dropped by LayerDrop
+    dropout: List[LayerDropout]  # L, or empty for no dropout
+
+
+class Inputs(NamedTuple):
+    """What a kernel computes T steps from."""
+
+    x: Tensor  # (T, B, C) embedded input
+    memory: Tensor  # (N, B, C) what stands before the first step: zeros, or carried from an earlier block
+    weights: Weights
+    cross: Optional[CrossMemory]
+    left_pad: Optional[Tensor]  # (B) padded steps at the start of each row
+    choices: Choices
+    settings: Settings
+    attn_layer: int  # layer whose cross-attention is returned, -1 = none
+
+
+class Seen(NamedTuple):
+    """What one step sees."""
+
+    keys: Tensor  # (G, R, H, M * beams, D) of the memory; beams = B / R rows stand together, see decoding/cache.py
+    values: Tensor
+    first: int  # number of the first slot
+    origin: Optional[Tensor]  # (B, M) whose memory is a row's own among those that stand together
+    left_pad: Optional[Tensor]  # (B)
+    cross: Optional[CrossMemory]
+
+
+class Step(NamedTuple):
+    """What one step gives. Weights of attention are those before dropout, with beams = B / R as in what it saw."""
+
+    output: Tensor  # (B, C)
+    memory: Tensor  # (B, C)
+    key: Tensor  # (G, B, H, 1, D) of that memory
+    value: Tensor
+    memory_attn: List[Optional[Tensor]]  # L of (R, H, beams, M * beams); None = a dropped layer
+    source_attn: List[Optional[Tensor]]  # L of (B / beams, H, beams, S); None also without cross-attention
+
+
+class AttentionMaps(NamedTuple):
+    """Weights of attention of T steps of one sentence; what a step does not see has 0.
+
+    Slot j < N is a zero slot before the start, slot N + j the memory of step j.
+    """
+
+    memory: Tensor  # (L, H, T, N + T)
+    source: Optional[Tensor]  # (L, H, T, S)

@@ -118,9 +118,6 @@ class FeedbackTransformerModel(TransformerModelBase):
             cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
         )
 
-    def set_beam_size(self, beam_size):
-        self.decoder.set_beam_size(beam_size)
-
     def prepare_for_inference_(self, cfg):
         super().prepare_for_inference_(cfg)
         inference.use_bfloat16_if_asked(self, cfg)

@@ -7,8 +7,8 @@ from fairseq.models.transformer import TransformerEncoderBase
 from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from torch import Tensor
 
-from fairseq_feedback.kernels import encoder as kernel
-from fairseq_feedback.kernels.packing import Packed, joined, may_pack, pack
+from fairseq_feedback.kernels.decoding import encoder as kernel
+from fairseq_feedback.kernels.decoding.packing import Packed, joined, may_pack, pack
 from fairseq_feedback.kernels.products import can_pack
 from fairseq_feedback.kernels.weights import Affine
 

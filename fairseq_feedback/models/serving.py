@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import reference
-from fairseq_feedback.kernels.weights import CrossMemory
+from fairseq_feedback.kernels.weights import Choices, CrossMemory, Seen, Weights
 
 MEMORY = ["memory_keys", "memory_values"]
 NEW_MEMORY = ["new_memory_keys", "new_memory_values"]
@@ -40,20 +40,19 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor):
         encoded = self.encoder(tokens, src_lengths=None)
-        keys, values = self.decoder._source_weights()
+        weights = self.decoder.weights(self.decoder.reach())
         padding = tokens.eq(self.encoder.padding_idx)
-        cross = reference.project_source(encoded["encoder_out"][0], padding, keys, values, self.decoder.heads)
-        start_keys, start_values = self._start(tokens.size(0))
+        cross = reference.project_source(
+            encoded["encoder_out"][0], padding, weights.source_keys, weights.source_values, self.decoder.heads
+        )
+        start_keys, start_values = self._start(tokens.size(0), weights)
         return cross.keys, cross.values, padding, start_keys, start_values
 
-    def _start(self, rows) -> Tuple[Tensor, Tensor]:
-        decoder = self.decoder
-        reach = decoder.reach()
-        slots = decoder._init_slots(reach)
-        zeros = torch.zeros(slots, 1, decoder.embed_dim)
-        keys, values = reference.project_memory(
-            zeros, decoder._memory_weights(reach), decoder._settings(reach, slots)
-        )
+    def _start(self, rows: int, weights: Weights) -> Tuple[Tensor, Tensor]:
+        reach = self.decoder.reach()
+        settings = self.decoder.settings(reach, self.decoder.init_slots(reach))
+        zeros = torch.zeros(settings.init_slots, 1, self.decoder.embed_dim)
+        keys, values = reference.project_memory(zeros, weights.memory, settings)
         return keys.expand(-1, rows, -1, -1, -1), values.expand(-1, rows, -1, -1, -1)
 
 
@@ -78,25 +77,19 @@ class DecoderStep(nn.Module):
         decoder = self.decoder
         reach = decoder.reach()
         x = self._embed(tokens, step)
-        weights = decoder._memory_weights(reach)
-        x, _, key, value, _ = reference.step(
+        first = 0  # counts for left-padded targets only, and a server has none
+        cross = CrossMemory(cross_keys, cross_values, padding)
+        done = reference.step(
             x,
-            keys,
-            values,
-            0,  # counts for left-padded targets only, and a server has none
-            decoder._layer_weights(),
-            weights,
-            reference.mix_weights(weights, x),
-            CrossMemory(cross_keys, cross_values, padding),
-            None,
-            [True] * decoder.num_layers,
-            [],
-            decoder._settings(reach, decoder._init_slots(reach)),
+            Seen(keys, values, first, None, None, cross),
+            decoder.weights(reach),
+            Choices([True] * decoder.num_layers, []),
+            decoder.settings(reach, decoder.init_slots(reach)),
         )
-        log_probs = self._log_probs(x)
+        log_probs = self._log_probs(done.output)
         # Here, because numpy takes twenty times as long for it as onnxruntime.
         best_log_probs, best_tokens = torch.topk(log_probs, candidates, dim=-1)
-        keys, values = self._grown(keys, key, reach), self._grown(values, value, reach)
+        keys, values = self._grown(keys, done.key, reach), self._grown(values, done.value, reach)
         return log_probs, best_log_probs, best_tokens, keys, values
 
     def _embed(self, tokens: Tensor, step: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ TOOLS = {  # sub-command: module
     "score rouge": "score_rouge",
     "tune": "tune",
     "split-compounds": "split_compounds",
+    "inspect": "inspect_checkpoint",
+    "plot": "plot",
 }
 USAGE = f"""\
 usage: {PROGRAM} SUB-COMMAND [OPTION...]

@@ -28,6 +28,8 @@ def run(main):
         sys.stdout.flush()  # here, where a full disk still becomes a sentence
     except KeyboardInterrupt:
         end("stopped")
+    except BrokenPipeError:  # as with `| head`: whoever read has enough
+        end()
     except Exception as error:
         mistake = errors.find(error)
         if mistake is not None:
@@ -37,12 +39,12 @@ def run(main):
         end(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)  # no permission, no space
 
 
-def end(sentence):
+def end(sentence=None):
     try:
         sys.stdout.flush()
     except OSError:  # Python would try again, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(f"error: {sentence}")
+    sys.exit(1 if sentence is None else f"error: {sentence}")
 
 
 def quiet():
@@ -50,4 +52,3 @@ def quiet():
     logging.basicConfig(level=os.environ.get("LOGLEVEL", "WARNING").upper(), stream=sys.stderr, force=True)
     if "LOGLEVEL" not in os.environ:
         warnings.simplefilter("ignore")  # of hydra and torch about the code of fairseq
-        logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # skipped lines: the tools count them

@@ -18,6 +18,7 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import generated, score_bleu, score_rouge
 from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import read_lines, whole, write_json
+from fairseq_feedback.tools.program import quiet
 
 METRICS = ("bleu", "bleu-compound-split", "rouge1", "rouge2", "rougeLsum")
 LENGTHS = ("lenpen", "min_len", "max_len_b")
@@ -45,6 +46,7 @@ def parse(parser, arguments):
 
 
 def main(args):
+    quiet()
     references = args.references and read_lines(args.references)
     if not os.path.isfile(args.path):
         raise FeedbackError(f"--path {args.path} is missing")

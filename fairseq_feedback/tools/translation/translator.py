@@ -3,6 +3,7 @@
 import ast
 import functools
 import logging
+import os
 import re
 import sys
 from typing import List, NamedTuple
@@ -37,8 +38,8 @@ def parse(arguments):
     sys.argv[1:] = arguments  # where fairseq looks for --user-dir
     try:
         parser = options.get_interactive_generation_parser()
-    except (ImportError, FileNotFoundError) as error:
-        raise FeedbackError(f"--user-dir was not imported, for this is missing: {error}") from error
+    except (ImportError, FileNotFoundError, ValueError) as error:  # missing, or registers a name of the plugin
+        raise FeedbackError(f"--user-dir was not imported: {error}") from error
     parser.prog = PROGRAM
     parser.error = functools.partial(Parser.error, parser)
     add_own(parser)
@@ -64,6 +65,8 @@ class Translator:
         from fairseq import checkpoint_utils, tasks, utils
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
+        if "LOGLEVEL" not in os.environ:
+            logging.getLogger("fairseq.tasks.fairseq_task").setLevel(logging.ERROR)  # of lines that we count
         self.args = args
         self.cfg = cfg = convert_namespace_to_omegaconf(args)
         if cfg.dataset.max_tokens is None and cfg.dataset.batch_size is None:

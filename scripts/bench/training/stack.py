@@ -88,10 +88,10 @@ class FeedbackStack(Stack):
         super().__init__(case, device)
         # Tokens that are all words; their embeddings are the given states.
         self.tokens = torch.full((case.rows, case.steps), self.module.padding_idx + 1, device=device)
-        self.module._embed = lambda *_: self.x
+        self.module.embed = lambda *_: self.x
 
     def features(self):
-        x, _, _ = self.module._run_sequence(self.tokens, self.encoder_out(), -1, None)
+        x, _, _ = self.module.run_sequence(self.tokens, self.encoder_out(), -1, None)
         return x if self.module.layer_norm is None else self.module.layer_norm(x)
 
 

@@ -1,6 +1,6 @@
-"""The forward pass of the fast kernel: the steps of reference.py, keeping what the backward pass needs.
+"""The forward pass of the fast kernel: the steps of ../reference.py, keeping what the backward pass needs.
 
-Shapes: see __init__.py. Equation numbers: see README.md.
+Shapes: see ../__init__.py. Equation numbers: see ../README.md.
 """
 
 from typing import List, NamedTuple, Optional, Tuple
@@ -8,17 +8,17 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .products import Product
-from .reference import activate, blank_padding, first_visible, hidden_slots, norm
+from ..products import Product
+from ..reference import activate, blank_padding, first_visible, hidden_slots, norm
+from ..weights import Affine, LayerDropout, LayerWeights, Settings
 from .slots import Dots, Sums
-from .weights import Affine, LayerDropout, LayerWeights, Settings
 
 # Activations whose derivative is a function of their value: that is what is kept of them.
 KNOWN_BY_VALUE = ("relu", "tanh", "linear")
 
 
-class Inputs(NamedTuple):
-    """What has a gradient. Layers that LayerDrop has dropped are not among it."""
+class Leaves(NamedTuple):
+    """What has a gradient, made of a kernel's inputs. Layers that LayerDrop has dropped are not among it."""
 
     x: Tensor  # (T, B, C) embedded input
     query: Tensor  # (T, B, A) of the first layer, which depends on x alone (7)
@@ -77,20 +77,20 @@ def scales(c: Constants, head_width: int) -> Scales:
 
 
 def forward(
-    inputs: Inputs, c: Constants, save: bool
+    leaves: Leaves, c: Constants, save: bool
 ) -> Tuple[Tensor, Tensor, List[Dots], List[Sums], Optional[Tensor], List[Kept]]:
     """-> outputs (T, B, C), memory (T, B, C), keys and values of all slots (G), cross-attention (T, B, H, S), and what
     backward needs of each layer."""
-    x, s = inputs.x, c.settings
+    x, s = leaves.x, c.settings
     steps, rows, width = x.shape
-    groups, _, heads, carried, head_width = inputs.keys.shape
+    groups, _, heads, carried, head_width = leaves.keys.shape
     outputs, memory = torch.empty_like(x), torch.empty_like(x)
     shape = (rows * heads, carried + steps, head_width)
-    keys = [Dots(*shape, inputs.query).write(0, k.flatten(0, 1)) for k in inputs.keys]
-    values = [Sums(*shape, inputs.query).write(0, v.flatten(0, 1)) for v in inputs.values]
-    kept = _allocate(inputs, c) if save else []
-    layers = [_Layer(inputs, c, i, kept, outputs) for i in range(len(inputs.layers))]
-    project = [_MemoryProjection(inputs, c, g) for g in range(groups)]
+    keys = [Dots(*shape, leaves.query).write(0, k.flatten(0, 1)) for k in leaves.keys]
+    values = [Sums(*shape, leaves.query).write(0, v.flatten(0, 1)) for v in leaves.values]
+    kept = _allocate(leaves, c) if save else []
+    layers = [_Layer(leaves, c, i, kept, outputs) for i in range(len(leaves.layers))]
+    project = [_MemoryProjection(leaves, c, g) for g in range(groups)]
     attns: List[Tensor] = []
     for t in range(steps):
         last = carried + t
@@ -104,7 +104,7 @@ def forward(
             states.append(y)
             if i == c.attn_layer and attn is not None:
                 attns.append(attn.view(rows, heads, -1))
-        m = torch.mv(torch.stack(states).view(len(states), -1).t(), inputs.mix).view_as(x[t])  # (4)
+        m = torch.mv(torch.stack(states).view(len(states), -1).t(), leaves.mix).view_as(x[t])  # (4)
         memory[t] = m = blank_padding(m, c.left_pad, time)
         for g in range(groups):
             k, v = project[g].step(m)
@@ -115,14 +115,14 @@ def forward(
     return outputs, memory, keys, values, torch.stack(attns) if attns else None, kept
 
 
-def _allocate(inputs: Inputs, c: Constants) -> List[Kept]:
-    x, cross = inputs.x, inputs.cross_keys is not None
+def _allocate(leaves: Leaves, c: Constants) -> List[Kept]:
+    x, cross = leaves.x, leaves.cross_keys is not None
 
     def states(wanted: bool = True) -> Optional[Tensor]:
         return torch.empty_like(x) if wanted else None
 
     def heads(wanted: bool = True) -> Optional[Tensor]:
-        return torch.empty_like(inputs.query, dtype=c.dtype) if wanted else None
+        return torch.empty_like(leaves.query, dtype=c.dtype) if wanted else None
 
     return [
         Kept(
@@ -135,32 +135,32 @@ def _allocate(inputs: Inputs, c: Constants) -> List[Kept]:
             ffn_norm=states(),
             hidden=x.new_empty((*x.shape[:2], w.fc1.weight.size(0)), dtype=c.dtype),
         )
-        for w in inputs.layers
+        for w in leaves.layers
     ]
 
 
 class _Layer:
     """One layer's step, with its weights packed."""
 
-    def __init__(self, inputs: Inputs, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
-        w, rows = inputs.layers[index], inputs.x.size(1)
-        scale = scales(c, inputs.query.size(2) // c.settings.heads)
+    def __init__(self, leaves: Leaves, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
+        w, rows = leaves.layers[index], leaves.x.size(1)
+        scale = scales(c, leaves.query.size(2) // c.settings.heads)
         self.w, self.s = w, c.settings
-        self.positions = inputs.positions
-        self.span = None if inputs.spans is None else inputs.spans[index]
+        self.positions = leaves.positions
+        self.span = None if leaves.spans is None else leaves.spans[index]
         self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
-        self.first_queries = inputs.query if index == 0 else None
+        self.first_queries = leaves.query if index == 0 else None
 
         def product(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> Product:
             return Product((affine.weight * weight_scale).to(c.dtype), (affine.bias * bias_scale).to(c.dtype), rows)
 
         self.query = product(w.query, scale.query, scale.query) if index > 0 else None
         self.attn_out = product(w.attn_out, scale.attn_out, scale.bias)
-        self.has_cross = inputs.cross_keys is not None
+        self.has_cross = leaves.cross_keys is not None
         if self.has_cross:
             self.cross_query = product(w.cross_query, scale.query, scale.query)
             self.cross_out = product(w.cross_out, scale.cross_out, scale.bias)
-            keys, values = inputs.cross_keys[index].flatten(0, 1), inputs.cross_values[index].flatten(0, 1)
+            keys, values = leaves.cross_keys[index].flatten(0, 1), leaves.cross_values[index].flatten(0, 1)
             self.cross_keys = Dots.of(keys)
             self.cross_values = Sums.of(values)
             self.cross_hidden = mask_bias(c.cross_padding, c.settings.heads, c.dtype)
@@ -243,10 +243,10 @@ def _write(buffer: Optional[Tuple[Tensor, ...]], t: int, x: Tensor) -> None:
 class _MemoryProjection:
     """Keys and values of a memory vector in one product."""
 
-    def __init__(self, inputs: Inputs, c: Constants, group: int):
-        self.norm = inputs.memory_norms[group] if inputs.memory_norms else None
-        weight, bias = joined(inputs, group)
-        self.product = Product(weight.to(c.dtype), bias.to(c.dtype), inputs.x.size(1))
+    def __init__(self, leaves: Leaves, c: Constants, group: int):
+        self.norm = leaves.memory_norms[group] if leaves.memory_norms else None
+        weight, bias = joined(leaves, group)
+        self.product = Product(weight.to(c.dtype), bias.to(c.dtype), leaves.x.size(1))
         self.heads = c.settings.heads
 
     def step(self, m: Tensor) -> List[Tensor]:
@@ -255,9 +255,9 @@ class _MemoryProjection:
         return [p.reshape(m.size(0) * self.heads, 1, -1) for p in self.product(normed).chunk(2, dim=1)]
 
 
-def joined(inputs: Inputs, group: int) -> Tuple[Tensor, Tensor]:
+def joined(leaves: Leaves, group: int) -> Tuple[Tensor, Tensor]:
     """W_k above W_v (2C, C), and their biases (2C)."""
-    k, v = inputs.memory_keys[group], inputs.memory_values[group]
+    k, v = leaves.memory_keys[group], leaves.memory_values[group]
     return torch.cat([k.weight, v.weight]), torch.cat([k.bias, v.bias])
 
 

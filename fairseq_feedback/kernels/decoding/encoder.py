@@ -1,12 +1,12 @@
-"""A layer of fairseq's transformer encoder, for inference on packed weights. Shapes: see __init__.py."""
+"""A layer of fairseq's transformer encoder, for inference on packed weights. Shapes: see ../__init__.py."""
 
 from typing import NamedTuple, Optional
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import activate, linear, norm
-from .weights import Affine
+from ..reference import activate, linear, norm
+from ..weights import Affine
 
 
 class EncoderLayerWeights(NamedTuple):

@@ -1,8 +1,8 @@
 """The backward pass of the fast kernel, derived by hand.
 
 Time runs backwards, in blocks. A step computes only what earlier steps wait for; the rest, above all the gradients of
-weights, is left to large products at the end of its block. Shapes: see __init__.py; n is the number of steps of a
-block, W the slots that any of them sees. Equation numbers: see README.md.
+weights, is left to large products at the end of its block. Shapes: see ../__init__.py; n is the number of steps of a
+block, W the slots that any of them sees. Equation numbers: see ../README.md.
 """
 
 from typing import List, Optional, Tuple
@@ -11,19 +11,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from .bptt_forward import KNOWN_BY_VALUE, Constants, Inputs, Kept, joined, scales
-from .products import Product
-from .reference import activate, at_least_float32, first_visible
-from .slots import Dots, Sums
-from .weights import Affine, LayerDropout
+from ..products import Product
+from ..reference import activate, at_least_float32
+from ..weights import Affine, LayerDropout
+from .attention import Attention, MemoryAttention
+from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales
 
 aten = torch.ops.aten
-_softmax_backward = aten._softmax_backward_data.out
 _layer_norm_backward = aten.native_layer_norm_backward.default
 
 
 def backward(
-    inputs: Inputs,  # without keys and values, which are the first N below
+    leaves: Leaves,  # without keys and values, which are the first N below
     c: Constants,
     outputs: Tensor,  # (T, B, C)
     memory: Tensor,  # (T, B, C)
@@ -32,16 +31,16 @@ def backward(
     kept: List[Kept],  # L
     d_outputs: Optional[Tensor],  # (T, B, C)
     d_memory: Optional[Tensor],  # (T, B, C)
-) -> Inputs:
+) -> Leaves:
     """-> the gradient of every input."""
-    x, s = inputs.x, c.settings
+    x, s = leaves.x, c.settings
     steps, rows, _ = x.shape
     carried, groups, block = keys[0].size(1) - steps, len(keys), block_length(rows)
-    total = _totals(inputs)
+    total = _totals(leaves)
     d_kv = keys[0].new_zeros((2, groups, *keys[0].shape), dtype=at_least_float32(keys[0]))
-    attentions = [_MemoryAttention(keys[g], values[g], inputs, c, kept, g, groups) for g in range(groups)]
-    layers = [_Layer(inputs, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
-    projections = [_MemoryProjection(inputs, c, g, block) for g in range(groups)]
+    attentions = [MemoryAttention(keys[g], values[g], leaves, c, kept, g, groups) for g in range(groups)]
+    layers = [_Layer(leaves, c, kept, i, attentions[i % groups], block) for i in range(len(kept))]
+    projections = [_MemoryProjection(leaves, c, g, block) for g in range(groups)]
     d_m = torch.empty_like(x[:block])
     for start in range((steps - 1) // block * block, -1, -block):
         stop = min(start + block, steps)
@@ -64,7 +63,7 @@ def backward(
             if c.left_pad is not None:
                 dm = dm.masked_fill((c.left_pad > slot - s.init_slots)[:, None], 0.0)
             d_m[i] = dm
-            shares = (inputs.mix[:, None, None] * dm).unbind()  # (10)
+            shares = (leaves.mix[:, None, None] * dm).unbind()  # (10)
             dy = shares[-1] if d_outputs is None else shares[-1] + d_outputs[t]
             for j in range(len(layers) - 1, -1, -1):
                 dy = layers[j].step(i, t, dy) + shares[j]
@@ -84,7 +83,7 @@ def backward(
             state = layer.output(outputs[start:stop])
         total.mix[-1] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)
 
-    total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), inputs, total)
+    total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), leaves, total)
     d_initial = d_kv[:, :, :, :carried].to(c.dtype).view(2, groups, rows, s.heads, carried, -1)
     return total._replace(keys=d_initial[0], values=d_initial[1])
 
@@ -100,10 +99,10 @@ class _Layer:
     """One layer, from the gradient of its output to that of its input."""
 
     def __init__(
-        self, inputs: Inputs, c: Constants, kept: List[Kept], index: int, attention: "_MemoryAttention", block: int
+        self, leaves: Leaves, c: Constants, kept: List[Kept], index: int, attention: MemoryAttention, block: int
     ):
-        w, rows = inputs.layers[index], inputs.x.size(1)
-        scale = scales(c, inputs.query.size(2) // c.settings.heads)
+        w, rows = leaves.layers[index], leaves.x.size(1)
+        scale = scales(c, leaves.query.size(2) // c.settings.heads)
         self.c, self.s, self.index, self.kept = c, c.settings, index, kept[index]
         self.attention, self.position = attention, attention.position(index)
         self.following = kept[index + 1] if index + 1 < len(kept) else None
@@ -113,15 +112,15 @@ class _Layer:
             return _Linear(affine, weight_scale, bias_scale, c.dtype, rows, block)
 
         def norm(affine: Affine) -> "_Norm":
-            return _Norm(affine, inputs.x[:block])
+            return _Norm(affine, leaves.x[:block])
 
         self.query = None if w.query is None else linear(w.query, scale.query, scale.query)
         self.attn_out = linear(w.attn_out, scale.attn_out, scale.bias)
         self.attn_norm = None if w.attn_norm is None else norm(w.attn_norm)
-        self.cross: Optional[_Attention] = None
-        if inputs.cross_keys is not None:
-            keys, values = inputs.cross_keys[index].flatten(0, 1), inputs.cross_values[index].flatten(0, 1)
-            self.cross = _Attention(keys, values, rows)
+        self.cross: Optional[Attention] = None
+        if leaves.cross_keys is not None:
+            keys, values = leaves.cross_keys[index].flatten(0, 1), leaves.cross_values[index].flatten(0, 1)
+            self.cross = Attention(keys, values, rows)
             self.cross_query = linear(w.cross_query, scale.query, scale.query)
             self.cross_out = linear(w.cross_out, scale.cross_out, scale.bias)
             self.cross_norm = norm(w.cross_norm)
@@ -184,7 +183,7 @@ class _Layer:
             return self.ffn_norm.normed
         return outputs if self.following is None else self.following.attn_norm[self.start : self.stop]
 
-    def leave_block(self, x: Tensor, total: Inputs) -> None:
+    def leave_block(self, x: Tensor, total: Leaves) -> None:
         """Gradients of the weights (12). x (n, B, C): the layer's input."""
         d, kept, pre_norm = total.layers[self.index], self.block, self.s.pre_norm
         # A sublayer's products read its norm with pre-norm, and the norm of the sublayer below with post-norm.
@@ -216,10 +215,10 @@ class _Layer:
 class _MemoryProjection:
     """From the gradient of a slot's key and value to that of its memory vector."""
 
-    def __init__(self, inputs: Inputs, c: Constants, group: int, block: int):
-        self.group, self.affine = group, Affine(*joined(inputs, group))
-        self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, inputs.x.size(1), block)
-        self.norm = _Norm(inputs.memory_norms[group], inputs.x[:block]) if inputs.memory_norms else None
+    def __init__(self, leaves: Leaves, c: Constants, group: int, block: int):
+        self.group, self.affine = group, Affine(*joined(leaves, group))
+        self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, leaves.x.size(1), block)
+        self.norm = _Norm(leaves.memory_norms[group], leaves.x[:block]) if leaves.memory_norms else None
 
     def enter_block(self, memory: Tensor) -> None:
         self.memory = memory
@@ -232,7 +231,7 @@ class _MemoryProjection:
         dm = self.linear.step(i, d_slot.reshape(2, rows, -1).transpose(0, 1).reshape(rows, -1))
         return dm if self.norm is None else self.norm.step(i, dm)
 
-    def leave_block(self, n: int, total: Inputs) -> None:
+    def leave_block(self, n: int, total: Leaves) -> None:
         """The block's first n steps had a gradient: nothing sees the memory of a sequence's last step."""
         d = tree_map(_zeros, self.affine)
         self.linear.leave_block((self.memory if self.norm is None else self.norm.normed)[:n], d)
@@ -241,180 +240,6 @@ class _MemoryProjection:
             d_part.bias.add_(d.bias.chunk(2)[part])
         if self.norm is not None:
             self.norm.leave_block(total.memory_norms[self.group], n)
-
-
-class _Attention:
-    """Attention of layers that read the same keys and values. Its weights are computed again, for a block at once.
-
-    Every step of the block reads all W slots; those that it must not see have no weight, so they get no gradient.
-    """
-
-    def __init__(self, keys: Tensor, values: Tensor, rows: int):  # (B·H, M, D)
-        self.all_keys, self.rows = keys, rows
-        self.keys, self.values = Sums.of(keys), Dots.of(values)
-
-    def leave_block(self) -> None:
-        """Free what is as large as a block's attention before the next one is made."""
-        self.attn = self.used = self.keep = self.d_scores = self.d_heads = self.queries = self.steps = None
-
-    def enter(
-        self,
-        queries: List[Tensor],  # (n, B, A), one for each layer
-        oldest: int,  # what the block sees: slots oldest..newest-1
-        newest: int,
-        hidden: Optional[Tensor],  # (B or 1, n or 1, W), True = not to be seen
-        keep: Optional[List[Tensor]],  # (n, B, H, W), one for each layer
-    ) -> None:
-        n, layers, window = queries[0].size(0), len(queries), newest - oldest
-        self.layers, self.oldest, self.newest = layers, oldest, newest
-        self.seen_keys = self.all_keys[:, oldest:newest]
-        self.queries = self._by_head(torch.stack(queries, dim=1))
-        scores = self.scores()
-        if hidden is not None:
-            scores.view(self.rows, -1, n, layers, window).masked_fill_(hidden[:, None, :, None], float("-inf"))
-        self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=at_least_float32(scores))
-        self.used, self.keep = self.attn.to(scores.dtype), None
-        if keep is not None:
-            self.keep = torch.stack(keep, dim=1).view(self.attn.shape)
-            self.used = self.used * self.keep
-        self.d_scores = torch.empty_like(self.attn)  # (n·layers, B·H, W)
-        self.d_heads = scores.new_empty((n, layers, self.rows, queries[0].size(2)))
-        self.steps = list(zip(self.attn.unbind(), self.d_scores.unbind(), self.d_heads.flatten(0, 1).unbind()))
-
-    def scores(self) -> Tensor:
-        """(B·H, n·layers, W)."""
-        return torch.bmm(self.queries, self.seen_keys.transpose(1, 2))
-
-    def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
-        """d_heads (B, A) at the block's step i -> gradient of its query (B, A)."""
-        attn, d_scores, kept_d_heads = self.steps[i * self.layers + layer]
-        kept_d_heads.copy_(d_heads)
-        d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest)
-        if self.keep is not None:
-            d_attn = d_attn * self.keep[i * self.layers + layer]
-        _softmax_backward(d_attn.to(attn.dtype), attn, -1, attn.dtype, grad_input=d_scores)
-        if not want_query:
-            return None
-        return self.keys.sum(d_scores.to(d_heads.dtype), self.oldest, self.newest).view(self.rows, -1)
-
-    def d_queries(self, layer: int) -> Tensor:
-        """Of all steps of the block, (n, B, A)."""
-        d_scores = self.d_scores[layer :: self.layers].transpose(0, 1)
-        d = torch.bmm(d_scores.to(self.seen_keys.dtype), self.seen_keys)
-        return d.transpose(0, 1).reshape(d.size(1), self.rows, -1)
-
-    def of_slot(self, slot: int, i: int) -> Tensor:
-        """Gradient of a slot's key and value (2, B·H, D), from the block's steps i and later."""
-        start, column = i * self.layers, slot - self.oldest
-
-        def part(weights: Tensor, vectors: Tensor) -> Tensor:
-            weights = weights[start:, :, column].to(vectors.dtype).t().unsqueeze(2).transpose(1, 2)
-            return torch.bmm(weights, vectors[:, start:]).squeeze(1)
-
-        return torch.stack([part(self.d_scores, self.queries), part(self.used, self._by_head(self.d_heads))])
-
-    def add_slots(self, d_keys: Tensor, d_values: Tensor, end: int) -> None:
-        """Add the block's gradients of the slots before `end` to those of all slots (B·H, M, D)."""
-
-        def add(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
-            weights = weights[..., : end - self.oldest].to(vectors.dtype).permute(1, 2, 0)
-            total[:, self.oldest : end] += torch.bmm(weights, vectors)
-
-        add(d_keys, self.d_scores, self.queries)
-        add(d_values, self.used, self._by_head(self.d_heads))
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(n, layers, B, C) -> (B·H, n·layers, D), a view."""
-        return x.view(x.size(0) * x.size(1), self.all_keys.size(0), -1).transpose(0, 1)
-
-
-class _MemoryAttention(_Attention):
-    """The same over the memory, in which a step sees only what stands before it."""
-
-    def __init__(
-        self, keys: Tensor, values: Tensor, inputs: Inputs, c: Constants, kept: List[Kept], group: int, groups: int
-    ):
-        super().__init__(keys, values, inputs.x.size(1))
-        self.c, self.carried, self.groups = c, keys.size(1) - inputs.x.size(0), groups
-        self.layers_queries = [inputs.query if k.query is None else k.query for k in kept][group::groups]
-        self.dropped = [d.memory_attn for d in c.dropout][group::groups]
-        self.group, self.positions = group, inputs.positions
-        self.spans = None if inputs.spans is None else inputs.spans[group::groups].transpose(0, 1)  # (H, layers, P)
-
-    def position(self, layer: int) -> int:
-        return layer // self.groups
-
-    def scores(self) -> Tensor:
-        scores = super().scores()
-        for i in range(self.stop - self.start):
-            columns, seen = self._window(i)
-            part = scores[:, i * self.layers : (i + 1) * self.layers, columns]  # (B·H, layers, M)
-            if self.positions is not None:
-                product = torch.mm(self._queries_of(i), self.positions[-seen:].t())
-                part += product.view(self.layers, -1, seen).transpose(0, 1)
-            if self.spans is not None:
-                part.unflatten(0, (self.rows, -1)).add_(self.spans[:, :, -seen:])
-        return scores
-
-    def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
-        d_query = super().step(i, layer, d_heads, want_query)
-        if d_query is not None and self.positions is not None:
-            self._add_positions(i, layer, d_query)
-        return d_query
-
-    def d_queries(self, layer: int) -> Tensor:
-        d_queries = super().d_queries(layer)
-        if self.positions is not None:
-            for i, d_query in enumerate(d_queries):
-                self._add_positions(i, layer, d_query)
-        return d_queries
-
-    def add_distances(self, total: Inputs) -> None:
-        """Add the block's gradients of what is added to keys and scores by distance (17)."""
-        if self.positions is None and self.spans is None:
-            return
-        for i in range(self.stop - self.start):
-            columns, seen = self._window(i)
-            d = self.d_scores[i * self.layers : (i + 1) * self.layers, :, columns]  # (layers, B·H, M)
-            if self.positions is not None:
-                queries = self._queries_of(i)
-                total.positions[-seen:] += torch.mm(d.flatten(0, 1).to(queries.dtype).t(), queries)
-            if self.spans is not None:
-                d_spans = d.unflatten(1, (self.rows, -1)).sum(1)  # (layers, H, M)
-                total.spans[self.group :: self.groups, :, -seen:] += d_spans
-
-    def _add_positions(self, i: int, layer: int, d_query: Tensor) -> None:
-        columns, seen = self._window(i)
-        d_scores = self.d_scores[i * self.layers + layer][:, columns].to(d_query.dtype)
-        d_query.view(d_scores.size(0), -1).addmm_(d_scores, self.positions[-seen:])
-
-    def _queries_of(self, i: int) -> Tensor:
-        """Of the block's step i: (layers·B·H, D)."""
-        queries = self.queries[:, i * self.layers : (i + 1) * self.layers]
-        return queries.transpose(0, 1).reshape(-1, queries.size(2))
-
-    def _window(self, i: int) -> Tuple[slice, int]:
-        """What the block's step i sees: columns of the block's slots, and how many."""
-        last = self.carried + self.start + i
-        first = first_visible(last, self.c.settings.span)
-        return slice(first - self.oldest, last - self.oldest), last - first
-
-    def enter_block(self, start: int, stop: int) -> None:
-        self.start, self.stop = start, stop
-        span, left_pad = self.c.settings.span, self.c.left_pad
-        oldest, newest = first_visible(self.carried + start, span), self.carried + stop - 1
-        slot = torch.arange(oldest, newest, device=self.all_keys.device)
-        last = torch.arange(self.carried + start, self.carried + stop, device=self.all_keys.device)[:, None]
-        hidden = slot >= last  # n x W
-        if span > 0:
-            hidden = hidden | (slot < last - span)
-        hidden = hidden[None]
-        if left_pad is not None:
-            hidden = hidden | (slot < torch.minimum(left_pad[:, None, None], last - self.c.settings.init_slots))
-        keep = None
-        if self.dropped and self.dropped[0] is not None:
-            keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
-        self.enter([q[start:stop] for q in self.layers_queries], oldest, newest, hidden, keep)
 
 
 class _Linear:
@@ -490,10 +315,10 @@ def _activation_backward(d: Tensor, known: Tensor, name: str, out: Tensor) -> No
         aten.gelu_backward.grad_input(d, known, approximate="none" if name == "gelu" else "tanh", grad_input=out)
 
 
-def _totals(inputs: Inputs) -> Inputs:
+def _totals(leaves: Leaves) -> Leaves:
     """Where gradients are summed up, weights' in at least float32. Those of x and the first query are written once."""
-    zeros = tree_map(_zeros, inputs._replace(x=None, query=None))
-    return zeros._replace(x=torch.empty_like(inputs.x), query=torch.empty_like(inputs.query))
+    zeros = tree_map(_zeros, leaves._replace(x=None, query=None))
+    return zeros._replace(x=torch.empty_like(leaves.x), query=torch.empty_like(leaves.query))
 
 
 def _zeros(x: Optional[Tensor]) -> Optional[Tensor]:

@@ -3,7 +3,7 @@
 On a CPU torch.bmm with a single query is slow on what is not in the cache. A weighted sum of table rows is not (it is
 what embedding bags are made of, and prefetches), so in float32 both products of attention are made of those: scores
 sum the D rows of a tile of 16 slots, weighted by the query; values sum the rows of the slots, weighted by attention.
-R is B·H. Other shapes: see __init__.py.
+R is B·H. Other shapes: see ../__init__.py.
 """
 
 from typing import Tuple
@@ -11,7 +11,7 @@ from typing import Tuple
 import torch
 from torch import Tensor
 
-from .products import on_x86
+from ..products import on_x86
 
 TILE = 16  # slots: one register of 16 floats
 

@@ -5,8 +5,8 @@ from typing import Callable, Iterable, List, Optional
 import torch
 from torch import Tensor
 
-from .products import Int8Product, Product, can_pack
-from .weights import Affine, LayerWeights, MemoryWeights
+from ..products import Int8Product, Product, can_pack
+from ..weights import Affine, LayerWeights, Weights
 
 ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no difference
 
@@ -49,7 +49,16 @@ def pack(w: Affine, int8: bool = False):
     return w
 
 
-def pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
+def pack_weights(w: Weights, int8: bool) -> Weights:
+    return Weights(
+        [_pack_layer(layer, int8) for layer in w.layers],
+        w.memory._replace(keys=_pack_all(w.memory.keys, int8), values=_pack_all(w.memory.values, int8)),
+        _pack_all(w.source_keys, int8),
+        _pack_all(w.source_values, int8),
+    )
+
+
+def _pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
     return w._replace(
         query=pack(w.query, int8),
         attn_out=pack(w.attn_out, int8),
@@ -60,11 +69,7 @@ def pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
     )
 
 
-def pack_memory(w: MemoryWeights, int8: bool) -> MemoryWeights:
-    return w._replace(keys=pack_all(w.keys, int8), values=pack_all(w.values, int8))
-
-
-def pack_all(weights: List[Affine], int8: bool) -> List[Affine]:
+def _pack_all(weights: List[Affine], int8: bool) -> List[Affine]:
     return [pack(w, int8) for w in weights]
 
 

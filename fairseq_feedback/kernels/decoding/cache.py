@@ -2,6 +2,8 @@
 
 The beams of a sentence keep their slots together. A beam that goes on from another one's past does not copy it, but
 remembers whose it was: `origin`. Attention runs over the slots of all beams of the sentence and hides the others'.
+Nobody announces how many beams there are. A search begins by letting several rows go on from the same one, sentence by
+sentence: from that order on these rows are together.
 
 A cache is the dictionary that fairseq keeps as incremental state:
 
@@ -12,25 +14,15 @@ A cache is the dictionary that fairseq keeps as incremental state:
     cross_*        the encoder's part, see CrossMemory; cross_padding may be None
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
 import torch
 from torch import Tensor
 
-from .reference import first_visible
-from .weights import CrossMemory, Settings
+from ..reference import first_visible
+from ..weights import CrossMemory, Seen, Settings
 
 Cache = Dict[str, Optional[Tensor]]
-
-
-class Visible(NamedTuple):
-    """What the next step sees."""
-
-    keys: Tensor  # (G, R, H, M * beams, D)
-    values: Tensor
-    first: int  # number of the first slot, and of the last + 1: M = last - first
-    last: int
-    origin: Optional[Tensor]  # (B, M)
 
 
 def start(
@@ -38,21 +30,16 @@ def start(
     values: Tensor,
     left_pad: Optional[Tensor],
     cross: Optional[CrossMemory],
-    beams: int = 1,  # rows that stand together; any number that divides B is right, a sentence's beams are fast
     capacity: int = 32,  # slots to begin with
 ) -> Cache:
-    rows, slots = keys.size(1), keys.size(3)
-    if rows % beams != 0:
-        beams = 1
+    slots = keys.size(3)
     cache: Cache = {
-        "keys": _enlarged(_together(keys, beams), slots * beams, capacity * beams),
-        "values": _enlarged(_together(values, beams), slots * beams, capacity * beams),
+        "keys": _enlarged(keys, slots, capacity),
+        "values": _enlarged(values, slots, capacity),
         "origin": None,
         "progress": torch.zeros(2, dtype=torch.long),
         "left_pad": left_pad,
     }
-    if beams > 1:
-        cache["origin"] = _own(rows, beams, keys).unsqueeze(1).repeat(1, max(capacity, slots))
     if cross is not None:
         cache["cross_keys"] = cross.keys
         cache["cross_values"] = cross.values
@@ -77,18 +64,20 @@ def cross_memory(cache: Cache) -> Optional[CrossMemory]:
     )
 
 
-def visible(cache: Cache, settings: Settings) -> Visible:
+def seen(cache: Cache, settings: Settings) -> Seen:
+    """By the next step."""
     forgotten = int(_get(cache, "progress")[1])
     last = settings.init_slots + steps_done(cache)
     first = first_visible(last, settings.span)
     here, end = first - forgotten, last - forgotten
     origin, beams = cache["origin"], beams_together(cache)
-    return Visible(
+    return Seen(
         _get(cache, "keys")[:, :, :, here * beams : end * beams],
         _get(cache, "values")[:, :, :, here * beams : end * beams],
         first,
-        last,
         None if origin is None else origin[:, here:end],
+        cache["left_pad"],
+        cross_memory(cache),
     )
 
 
@@ -114,12 +103,25 @@ def reorder(cache: Cache, order: Tensor, settings: Settings) -> None:
     rows = beams * _get(cache, "keys").size(1)
     if torch.equal(order, torch.arange(rows, device=order.device)):
         return
-    if beams == 1 and order.size(0) > rows and order.size(0) % rows == 0:
-        each = order.size(0) // rows
-        row = torch.arange(order.size(0), device=order.device)
-        if torch.equal(order, torch.div(row, each, rounding_mode="floor")):
-            _spread(cache, each, settings)
-            return
+    each = copies(order) if beams == 1 else 1
+    _move(cache, order[::each], settings)
+    if each > 1:
+        _spread(cache, each, settings)
+
+
+def copies(order: Tensor) -> int:
+    """How many rows in turn go on from the same one: n of one, n of another, and so on; 1 = they do not."""
+    if order.size(0) < 2:
+        return 1
+    each = int((order == order[0]).sum())
+    if order.size(0) % each == 0 and torch.equal(order, order[::each].repeat_interleave(each)):
+        return each
+    return 1
+
+
+def _move(cache: Cache, order: Tensor, settings: Settings) -> None:
+    beams = beams_together(cache)
+    rows = beams * _get(cache, "keys").size(1)
     if beams > 1 and not _stay_together(order, beams):
         _part(cache, settings)
         beams = 1

@@ -1,0 +1,1 @@
+"""What the examples' programs share. They run with the root of the repository in PYTHONPATH."""
