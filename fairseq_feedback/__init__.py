@@ -4,16 +4,8 @@ import os
 
 import fairseq
 
-# isort: off
-import fairseq_feedback.compat  # noqa: F401  first: the host on a current torch
+import fairseq_feedback.plugin  # noqa: F401
 from fairseq_feedback import errors
-import fairseq_feedback.criterions.feedback_lm_loss  # noqa: F401
-import fairseq_feedback.tasks.feedback_lm  # noqa: F401
-import fairseq_feedback.models.feedback_transformer  # noqa: F401
-import fairseq_feedback.models.feedback_transformer_lm  # noqa: F401
-import fairseq_feedback.generation.commands  # noqa: F401
-
-# isort: on
 
 __version__ = "0.1.0"
 
