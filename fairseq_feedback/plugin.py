@@ -1,9 +1,7 @@
-"""Imports all that registers itself with fairseq, or changes it."""
+"""Imports all that registers itself with fairseq."""
 
-# isort: off
-import fairseq_feedback.compat  # noqa: F401  first: the host on a current torch
+import fairseq_feedback.host  # noqa: F401  isort: skip  first: the host on a current torch
 import fairseq_feedback.criterions.feedback_lm_loss  # noqa: F401
-import fairseq_feedback.tasks.feedback_lm  # noqa: F401
 import fairseq_feedback.models.feedback_transformer  # noqa: F401
 import fairseq_feedback.models.feedback_transformer_lm  # noqa: F401
-import fairseq_feedback.generation.commands  # noqa: F401
+import fairseq_feedback.tasks.feedback_lm  # noqa: F401

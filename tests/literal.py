@@ -93,6 +93,15 @@ def attention(query, keys, values, heads, positions=None, masks=None):
     """
     d = len(query) // heads
     output = []
+    for head, weights in enumerate(attention_weights(query, keys, heads, positions, masks)):
+        output += weighted_sum(weights, [value[head * d : (head + 1) * d] for value in values])
+    return output
+
+
+def attention_weights(query, keys, heads, positions, masks):
+    """Of each head, one for each key."""
+    d = len(query) // heads
+    found = []
     for head in range(heads):
         part = slice(head * d, (head + 1) * d)
         seen = [key[part] for key in keys]
@@ -102,8 +111,8 @@ def attention(query, keys, values, heads, positions=None, masks=None):
         if masks is not None:
             masked = [weights[j] * masks[head][j] for j in range(len(weights))]
             weights = [w / math.fsum(masked) for w in masked]
-        output += weighted_sum(weights, [value[part] for value in values])
-    return output
+        found.append(weights)
+    return found
 
 
 def activate(name, x):

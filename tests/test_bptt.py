@@ -99,7 +99,7 @@ def test_float32_with_and_without_the_fast_products(plain_products, plain_slots,
     if plain_products:
         monkeypatch.setattr(products, "can_pack", lambda weight: False)
     if plain_slots:
-        monkeypatch.setattr(slots, "_has_fast_bags", lambda like: False)
+        monkeypatch.setattr(slots, "fast_bags", lambda like: None)
     for pre_norm in (False, True):
         p = Problem(
             70, 5, 32, 2, 48, 3, 19, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), activation="relu", scale=0.15,

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import cli
 import pytest
+from fairseq import checkpoint_utils, options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from helpers import needs_current_fairseq
 
 from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
@@ -83,3 +85,24 @@ def test_nothing_is_scored_in_int8(made):
     assert cli.last_line(done.stderr) == (
         "error: --decode-int8 is for decoding, and --score-reference does not: leave one out"
     )
+
+
+def test_two_models_of_one_process_are_asked_apart(made):
+    """The option belongs to the command line that has it: one read later, or earlier, does not inherit it."""
+    rounded, exact = [
+        convert_namespace_to_omegaconf(
+            options.parse_args_and_arch(
+                options.get_generation_parser(),
+                [str(flag) for flag in cli.generate_flags(made.data, made.feedback, *flags)],
+            )
+        )
+        for flags in (["--decode-int8"], [])
+    ]
+    assert rounded.generation.decode_int8 and "decode_int8" not in exact.generation
+    models = {}
+    for cfg in (exact, rounded, exact):
+        found, _, task = checkpoint_utils.load_model_ensemble_and_task([cfg.common_eval.path])
+        task.build_generator(found, cfg.generation)
+        assert found[0].decoder.int8 is found[0].encoder.int8 is (cfg is rounded)
+        models[cfg is rounded] = found[0]
+    assert models[True].decoder.int8 and not models[False].decoder.int8

@@ -37,11 +37,8 @@ def tokens_of(dictionary, rows, length, seed=1):
 # ---------------------------------------------------------------- the equations
 
 
-@pytest.mark.parametrize("variant", [v for v in LM_VARIANTS if v not in ("adaptive", "input_dim", "layerdrop")])
-def test_decoder_is_the_equations(variant):
-    dictionary = make_dictionary(12)
-    model = make_language_model(dictionary=dictionary, **LM_VARIANTS[variant]).double()
-    decoder, options = model.decoder, {**LM_VARIANTS[variant]}
+def to_literal(model, options):
+    decoder = model.decoder
     config = literal.Config(
         layers=decoder.num_layers,
         heads=decoder.heads,
@@ -60,10 +57,17 @@ def test_decoder_is_the_equations(variant):
         relative_positions=True,
         span_ramp=options.get("adaptive_span_ramp", 0),
     )
+    return {k: v.tolist() for k, v in decoder.state_dict().items()}, config
+
+
+@pytest.mark.parametrize("variant", [v for v in LM_VARIANTS if v not in ("adaptive", "input_dim", "layerdrop")])
+def test_decoder_is_the_equations(variant):
+    dictionary = make_dictionary(12)
+    model = make_language_model(dictionary=dictionary, **LM_VARIANTS[variant]).double()
+    weights, config = to_literal(model, LM_VARIANTS[variant])
     tokens = tokens_of(dictionary, 2, 12)
     with torch.no_grad():
         logits, extra = model(tokens)
-    weights = {k: v.tolist() for k, v in decoder.state_dict().items()}
     for row, text in enumerate(tokens.tolist()):
         _, expected, memory = literal.decode(weights, config, text)
         torch.testing.assert_close(logits[row], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-9)

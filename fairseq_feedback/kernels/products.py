@@ -1,7 +1,8 @@
 """Products with a weight that many steps reuse: packed once, where that is faster."""
 
+import functools
 import warnings
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ class Product:
         self.bias = bias
         self.packed = can_pack(weight)
         if self.packed:
-            self.linear = torch.ops.mkldnn._linear_pointwise.default
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+            self.linear = private("mkldnn", "_linear_pointwise")
+            self.weight = private("mkldnn", "_reorder_linear_weight")(weight.contiguous(), rows)
         else:
             self.weight = weight.t()
 
@@ -50,15 +51,25 @@ class Int8Product:
 
 def can_pack(weight: Tensor) -> bool:
     """oneDNN's packed weights: on x86 two to four times as fast for few rows as the BLAS that torch.mm calls."""
-    ops = torch.ops.mkldnn
-    if weight.device.type != "cpu" or not on_x86() or not torch._C._get_mkldnn_enabled():
+    if weight.device.type != "cpu" or not on_x86() or not getattr(torch.backends.mkldnn, "enabled", False):
         return False
-    if not hasattr(ops, "_linear_pointwise") or not hasattr(ops, "_reorder_linear_weight"):
+    if private("mkldnn", "_linear_pointwise") is None or private("mkldnn", "_reorder_linear_weight") is None:
         return False
     if weight.dtype == torch.bfloat16:
-        return ops._is_mkldnn_bf16_supported()
+        supported = private("mkldnn", "_is_mkldnn_bf16_supported")
+        return supported is not None and supported()
     return weight.dtype == torch.float32
+
+
+def can_int8() -> bool:
+    return private("quantized", "linear_prepack") is not None and private("quantized", "linear_dynamic") is not None
 
 
 def on_x86() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+@functools.lru_cache(maxsize=None)
+def private(library: str, name: str, overload: str = "default") -> Optional[Callable]:
+    """An operation that torch does not promise to keep; None where this torch does not have it."""
+    return getattr(getattr(getattr(torch.ops, library), name, None), overload, None)

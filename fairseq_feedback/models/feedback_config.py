@@ -1,8 +1,7 @@
 """Options of the feedback models, with the names that fairseq's transformer has for the same things."""
 
-import argparse
 from argparse import Namespace
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import List, Optional
 
 from fairseq import utils
@@ -13,14 +12,16 @@ from fairseq.models.transformer.transformer_config import (
     DEFAULT_MAX_TARGET_POSITIONS,
     DEFAULT_MIN_PARAMS_TO_WRAP,
 )
-from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.models.options import (
+    flag,
+    option,
+    require,
+    require_layers_to_keep,
+    require_probabilities,
+)
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
-
-
-def option(default, help):
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -133,31 +134,6 @@ class FeedbackTransformerConfig(FairseqDataclass):
     export: bool = option(False, "make the layernorm exportable with torchscript")
 
 
-def from_any(cfg, kind):
-    """A model's options (`kind`: its dataclass) out of hydra's config, an argparse namespace, or that dataclass."""
-    if OmegaConf.is_config(cfg):
-        cfg = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    elif not isinstance(cfg, dict):
-        cfg = vars(cfg)
-    known = {f.name for f in fields(kind)}
-    return kind(**{k: v for k, v in cfg.items() if k in known})
-
-
-def complete(config, tables, architecture) -> None:
-    """Give every option that nobody set the architecture's value, in place. `config` is a dataclass or a namespace.
-
-    tables: options of every architecture; the first is that of the model itself.
-    """
-    first = next(iter(tables.values()))
-    for name, value in {**first, **tables.get(architecture, {})}.items():
-        follow(config, name, value)
-
-
-def follow(config, name, value) -> None:
-    if getattr(config, name, None) is None:
-        setattr(config, name, value)
-
-
 def to_transformer_config(config, memory: MemoryOptions) -> TransformerConfig:
     """The nested configuration that the host's encoder and decoder take, with our own options on top."""
     return TransformerConfig.from_namespace(Namespace(**vars(config), memory=memory))
@@ -165,34 +141,25 @@ def to_transformer_config(config, memory: MemoryOptions) -> TransformerConfig:
 
 def check(config: FeedbackTransformerConfig) -> None:
     """Refuse values that cannot work, naming the flag."""
-
-    def require(name, ok, wanted):
-        if not ok:
-            raise FeedbackError(f"{flag(name)} {getattr(config, name)}: give {wanted}")
-
     for side in ("encoder", "decoder"):
         dim = getattr(config, f"{side}_embed_dim")
         heads = getattr(config, f"{side}_attention_heads")
         layers = getattr(config, f"{side}_layers")
-        require(f"{side}_embed_dim", dim >= 1, "a positive width")
-        require(f"{side}_layers", layers >= 1, "at least one layer")
+        require(config, f"{side}_embed_dim", dim >= 1, "a positive width")
+        require(config, f"{side}_layers", layers >= 1, "at least one layer")
         require(
+            config,
             f"{side}_ffn_embed_dim",
             getattr(config, f"{side}_ffn_embed_dim") >= 1,
             "a positive width",
         )
         require(
+            config,
             f"{side}_attention_heads",
             heads >= 1 and dim % heads == 0,
             f"a divisor of {flag(side + '_embed_dim')} {dim}",
         )
-        keep = getattr(config, f"{side}_layers_to_keep")
-        numbers = [n.strip() for n in keep.split(",")] if keep else []
-        require(
-            f"{side}_layers_to_keep",
-            all(n.isdigit() and int(n) < layers for n in numbers),
-            f"a comma-separated list of layers from 0 to {layers - 1}",
-        )
+        require_layers_to_keep(config, side)
     if bool(config.encoder_layers_to_keep) != bool(config.decoder_layers_to_keep):
         missing = "encoder" if config.decoder_layers_to_keep else "decoder"
         raise FeedbackError(
@@ -200,39 +167,20 @@ def check(config: FeedbackTransformerConfig) -> None:
             "so list the layers of both"
         )
     require(
+        config,
         "merge_src_tgt_embed",
         not config.merge_src_tgt_embed or hasattr(TransformerConfig, "merge_src_tgt_embed"),
         "it to a newer fairseq, this one does not have it",
     )
     for name in ("max_source_positions", "max_target_positions", "decoder_output_dim"):
-        require(name, getattr(config, name) >= 1, "a positive number")
-    require("memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
-    for name in (
+        require(config, name, getattr(config, name) >= 1, "a positive number")
+    require(config, "memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
+    require_probabilities(
+        config,
         "dropout",
         "attention_dropout",
         "activation_dropout",
         "adaptive_softmax_dropout",
         "encoder_layerdrop",
         "decoder_layerdrop",
-    ):
-        value = getattr(config, name)
-        require(name, 0 <= value < 1, "a probability, at least 0 and below 1")
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def refuse(parser, model: str, options) -> None:
-    """Let options that a user of the host may try end in a sentence that says why they are not there."""
-    for option, why in options.items():
-        parser.add_argument(option, action=_Refuse, model=model, why=why, help=argparse.SUPPRESS)
-
-
-class _Refuse(argparse.Action):
-    def __init__(self, option_strings, dest, model, why, **kwargs):
-        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", **kwargs)
-        self.model, self.why = model, why
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        raise FeedbackError(f"{option_string} is not supported by {self.model}: {self.why}")
+    )

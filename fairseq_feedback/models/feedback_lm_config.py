@@ -8,7 +8,14 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer.transformer_config import DEFAULT_MIN_PARAMS_TO_WRAP
 
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, flag, option
+from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig
+from fairseq_feedback.models.options import (
+    flag,
+    option,
+    require,
+    require_layers_to_keep,
+    require_probabilities,
+)
 
 
 def _as_in_translation(name):
@@ -85,33 +92,34 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
 
 def check(config: FeedbackLanguageModelConfig) -> None:
     """Refuse values that cannot work, naming the flag."""
-
-    def require(name, ok, wanted):
-        if not ok:
-            raise FeedbackError(f"{flag(name)} {getattr(config, name)}: give {wanted}")
-
     for name in ("embed_dim", "input_dim", "output_dim", "ffn_embed_dim", "head_dim"):
-        require(f"decoder_{name}", getattr(config, f"decoder_{name}") >= 1, "a positive width")
-    require("decoder_layers", config.decoder_layers >= 1, "at least one layer")
-    require("decoder_attention_heads", config.decoder_attention_heads >= 1, "at least one head")
-    keep = config.decoder_layers_to_keep
-    numbers = [n.strip() for n in keep.split(",")] if keep else []
+        require(config, f"decoder_{name}", getattr(config, f"decoder_{name}") >= 1, "a positive width")
+    require(config, "decoder_layers", config.decoder_layers >= 1, "at least one layer")
+    require(config, "decoder_attention_heads", config.decoder_attention_heads >= 1, "at least one head")
+    require_layers_to_keep(config, "decoder")
     require(
-        "decoder_layers_to_keep",
-        all(n.isdigit() and int(n) < config.decoder_layers for n in numbers),
-        f"a comma-separated list of layers from 0 to {config.decoder_layers - 1}",
+        config,
+        "memory_span",
+        config.memory_span >= 1,
+        "at least one step: every relative position has its own vector",
     )
-    require("memory_span", config.memory_span >= 1, "at least one step: every relative position has its own vector")
-    require("adaptive_span_ramp", config.adaptive_span_ramp >= 1, "at least one step")
+    require(config, "adaptive_span_ramp", config.adaptive_span_ramp >= 1, "at least one step")
     require(
+        config,
         "adaptive_span_start",
         0 <= config.adaptive_span_start <= config.memory_span,
         f"a number of steps up to --memory-span {config.memory_span}",
     )
-    for name in ("", "attention_", "activation_", "embedding_", "output_", "adaptive_softmax_"):
-        value = getattr(config, f"{name}dropout")
-        require(f"{name}dropout", 0 <= value < 1, "a probability, at least 0 and below 1")
-    require("decoder_layerdrop", 0 <= config.decoder_layerdrop < 1, "a probability, at least 0 and below 1")
+    require_probabilities(
+        config,
+        "dropout",
+        "attention_dropout",
+        "activation_dropout",
+        "embedding_dropout",
+        "output_dropout",
+        "adaptive_softmax_dropout",
+        "decoder_layerdrop",
+    )
     if config.adaptive_input and not config.adaptive_input_cutoff:
         raise FeedbackError("--adaptive-input needs --adaptive-input-cutoff or --adaptive-softmax-cutoff")
     if config.share_decoder_input_output_embed and (config.adaptive_input or config.adaptive_softmax_cutoff):
@@ -138,4 +146,4 @@ def check(config: FeedbackLanguageModelConfig) -> None:
             raise FeedbackError("--tie-adaptive-weights needs --adaptive-input")
         for ours, theirs in pairs:
             same = getattr(config, ours) == getattr(config, theirs)
-            require(ours, same, f"the same as {flag(theirs)}, as --tie-adaptive-weights needs")
+            require(config, ours, same, f"the same as {flag(theirs)}, as --tie-adaptive-weights needs")

@@ -1,20 +1,19 @@
 """The encoder-decoder model: fairseq's transformer encoder and the feedback decoder."""
 
-from fairseq.models import register_model, register_model_architecture
+from fairseq.models import register_model
 from fairseq.models.transformer import TransformerModelBase
 
-from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.models import inference
-from fairseq_feedback.models.feedback_config import (
-    FeedbackTransformerConfig,
-    check,
-    complete,
-    follow,
-    from_any,
-    refuse,
-    to_transformer_config,
-)
+from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, check, to_transformer_config
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
+from fairseq_feedback.models.inference import Decodes
+from fairseq_feedback.models.options import (
+    complete,
+    completed,
+    follow,
+    refuse,
+    register_architectures,
+    require_same_dictionary,
+)
 from fairseq_feedback.models.packed_encoder import PackedEncoder
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
@@ -88,7 +87,7 @@ UNSUPPORTED = {
 
 
 @register_model("feedback_transformer", dataclass=FeedbackTransformerConfig)
-class FeedbackTransformerModel(TransformerModelBase):
+class FeedbackTransformerModel(Decodes, TransformerModelBase):
     """Sequence to sequence with feedback memory in the decoder (Fan et al., 2020)."""
 
     @classmethod
@@ -98,8 +97,7 @@ class FeedbackTransformerModel(TransformerModelBase):
 
     @classmethod
     def build_model(cls, cfg, task):
-        config = from_any(cfg, FeedbackTransformerConfig)
-        complete_architecture(config, getattr(cfg, "_name", None) or getattr(cfg, "arch", None))
+        config = completed(cfg, FeedbackTransformerConfig, complete_architecture)
         check(config)
         memory = MemoryOptions(
             span=config.memory_span,
@@ -118,24 +116,12 @@ class FeedbackTransformerModel(TransformerModelBase):
             cfg, tgt_dict, embed_tokens, no_encoder_attn=cfg.no_cross_attention
         )
 
-    def prepare_for_inference_(self, cfg):
-        super().prepare_for_inference_(cfg)
-        inference.use_bfloat16_if_asked(self, cfg)
-
-    def decode_in_int8(self):
-        """Round weights and states to 8 bits when decoding."""
-        inference.refuse_int8_off_cpus(self)
-        self.encoder.int8 = self.decoder.int8 = True
-
     def load_state_dict(self, state_dict, *args, **kwargs):
         for side in ("encoder", "decoder"):
             ours = getattr(self, side).embed_tokens.weight
             theirs = state_dict.get(f"{side}.embed_tokens.weight")
-            if theirs is not None and len(ours) != len(theirs):
-                raise FeedbackError(
-                    f"the checkpoint's {side} dictionary has {len(theirs)} entries, the data's has {len(ours)}: "
-                    "use the data folder (dict.*.txt) that the checkpoint was trained with"
-                )
+            if theirs is not None:
+                require_same_dictionary(len(ours), len(theirs), f"{side} ", "dict.*.txt")
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
@@ -146,12 +132,4 @@ def complete_architecture(config, architecture):
     follow(config, "decoder_output_dim", config.decoder_embed_dim)
 
 
-def _register(architecture):
-    @register_model_architecture("feedback_transformer", architecture)
-    def complete_options(args):
-        complete_architecture(args, architecture)
-
-
-for _name in ARCHITECTURES:
-    if _name != "feedback_transformer":  # registered with the model itself
-        _register(_name)
+register_architectures("feedback_transformer", ARCHITECTURES, complete_architecture)

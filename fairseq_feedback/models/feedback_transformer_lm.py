@@ -7,23 +7,26 @@ from typing import Dict, List, Optional
 import torch
 import torch.nn as nn
 from fairseq import utils
-from fairseq.models import FairseqLanguageModel, register_model, register_model_architecture
+from fairseq.models import FairseqLanguageModel, register_model
 from fairseq.models.transformer import Embedding
 from fairseq.modules import AdaptiveInput, FairseqDropout
 from torch import Tensor
 
 from fairseq_feedback.data.carried_memory import CarriedMemory
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.models import inference
-from fairseq_feedback.models.feedback_config import (
-    complete,
-    follow,
-    from_any,
-    refuse,
-    to_transformer_config,
-)
+from fairseq_feedback.models.feedback_config import to_transformer_config
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_lm_config import FeedbackLanguageModelConfig, check
+from fairseq_feedback.models.inference import Decodes
+from fairseq_feedback.models.options import (
+    complete,
+    completed,
+    flag,
+    follow,
+    refuse,
+    register_architectures,
+    require_same_dictionary,
+)
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
 logger = logging.getLogger(__name__)
@@ -186,7 +189,7 @@ class FeedbackLMDecoder(FeedbackDecoder):
 
 
 @register_model("feedback_transformer_lm", dataclass=FeedbackLanguageModelConfig)
-class FeedbackLanguageModel(FairseqLanguageModel):
+class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
     """Language model with feedback memory (Fan et al., 2020)."""
 
     @classmethod
@@ -196,8 +199,7 @@ class FeedbackLanguageModel(FairseqLanguageModel):
 
     @classmethod
     def build_model(cls, cfg, task):
-        config = from_any(cfg, FeedbackLanguageModelConfig)
-        complete_architecture(config, getattr(cfg, "_name", None) or getattr(cfg, "arch", None))
+        config = completed(cfg, FeedbackLanguageModelConfig, complete_architecture)
         check(config)
         if config.decoder_layers_to_keep:
             config.decoder_layers = len(config.decoder_layers_to_keep.split(","))
@@ -237,22 +239,10 @@ class FeedbackLanguageModel(FairseqLanguageModel):
         span = self.decoder.memory.adaptive_span
         return self.decoder.reach() if span is None else min(span.longest, span.reach() + span.trim)
 
-    def prepare_for_inference_(self, cfg):
-        super().prepare_for_inference_(cfg)
-        inference.use_bfloat16_if_asked(self, cfg)
-
-    def decode_in_int8(self):
-        """Round weights and states to 8 bits when decoding."""
-        inference.refuse_int8_off_cpus(self)
-        self.decoder.int8 = True
-
     def load_state_dict(self, state_dict, *args, **kwargs):
         ours, theirs = _vocabulary(self.state_dict()), _vocabulary(state_dict)
-        if theirs and ours != theirs:
-            raise FeedbackError(
-                f"the checkpoint's dictionary has {theirs} entries, the data's has {ours}: "
-                "use the data folder (dict.txt) that the checkpoint was trained with"
-            )
+        if theirs:
+            require_same_dictionary(ours, theirs, "", "dict.txt")
         return super().load_state_dict(state_dict, *args, **kwargs)
 
 
@@ -285,9 +275,8 @@ def _cutoffs(name, config, dictionary):
     except (SyntaxError, NameError, TypeError, ValueError):
         cutoffs = []
     if not cutoffs or cutoffs != sorted(set(cutoffs)) or cutoffs[0] < 1 or cutoffs[-1] >= len(dictionary):
-        option = "--" + name.replace("_", "-")
         raise FeedbackError(
-            f"{option} {value}: give rising numbers below {len(dictionary)}, the size of the dictionary"
+            f"{flag(name)} {value}: give rising numbers below {len(dictionary)}, the size of the dictionary"
         )
     return cutoffs
 
@@ -298,12 +287,4 @@ def _vocabulary(state_dict) -> int:
     return sum(len(weight) for name, weight in state_dict.items() if embedding.fullmatch(name))
 
 
-def _register(architecture):
-    @register_model_architecture("feedback_transformer_lm", architecture)
-    def complete_options(args):
-        complete_architecture(args, architecture)
-
-
-for _name in ARCHITECTURES:
-    if _name != "feedback_transformer_lm":  # registered with the model itself
-        _register(_name)
+register_architectures("feedback_transformer_lm", ARCHITECTURES, complete_architecture)

@@ -1,17 +1,29 @@
-"""Options of fairseq's commands for models that only decode."""
+"""What both models do for fairseq's commands that only decode."""
+
+import torch
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.kernels import products
 
 
-def use_bfloat16_if_asked(model, cfg) -> None:
-    """--bf16 of fairseq-generate, -interactive and -eval-lm, which know only --fp16."""
-    # Without a path, this is the configuration of the training, out of the checkpoint (from_pretrained).
-    path = getattr(getattr(cfg, "common_eval", None), "path", None)
-    if path and cfg.common.bf16:
-        model.bfloat16()
+class Decodes:
+    """To be mixed into a model of fairseq's: --bf16 and --decode-int8."""
 
+    def prepare_for_inference_(self, cfg):
+        """Also --bf16 of fairseq-generate, -interactive and -eval-lm, which know only --fp16."""
+        super().prepare_for_inference_(cfg)
+        # Without a path, this is the configuration of the training, out of the checkpoint (from_pretrained).
+        path = getattr(getattr(cfg, "common_eval", None), "path", None)
+        if path and cfg.common.bf16:
+            self.bfloat16()
 
-def refuse_int8_off_cpus(model) -> None:
-    device = next(model.parameters()).device.type
-    if device != "cpu":
-        raise FeedbackError(f"--decode-int8 is for CPUs, and this model is on {device}: give --cpu, or use --fp16")
+    def decode_in_int8(self):
+        """Round weights and states to 8 bits when decoding."""
+        device = next(self.parameters()).device.type
+        if device != "cpu":
+            raise FeedbackError(f"--decode-int8 is for CPUs, and this model is on {device}: give --cpu, or use --fp16")
+        if not products.can_int8():
+            raise FeedbackError(f"--decode-int8: torch {torch.__version__} has no products of 8 bits: leave it out")
+        for side in ("encoder", "decoder"):
+            if hasattr(self, side):
+                getattr(self, side).int8 = True

@@ -9,11 +9,10 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
+from .. import products
 from ..reference import at_least_float32, first_visible
 from .forward import Constants, Kept, Leaves
 from .slots import Dots, Sums
-
-_softmax_backward = torch.ops.aten._softmax_backward_data.out
 
 
 class Attention:
@@ -65,7 +64,7 @@ class Attention:
         d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest)
         if self.keep is not None:
             d_attn = d_attn * self.keep[i * self.layers + layer]
-        _softmax_backward(d_attn.to(attn.dtype), attn, -1, attn.dtype, grad_input=d_scores)
+        _softmax_backward(d_attn.to(attn.dtype), attn, d_scores)
         if not want_query:
             return None
         return self.keys.sum(d_scores.to(d_heads.dtype), self.oldest, self.newest).view(self.rows, -1)
@@ -188,3 +187,11 @@ class MemoryAttention(Attention):
         if self.dropped and self.dropped[0] is not None:
             keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
         self.enter([q[start:stop] for q in self.layers_queries], oldest, newest, hidden, keep)
+
+
+def _softmax_backward(d: Tensor, attn: Tensor, out: Tensor) -> None:
+    fused = products.private("aten", "_softmax_backward_data", "out")
+    if fused is not None:
+        fused(d, attn, -1, attn.dtype, grad_input=out)
+    else:
+        torch.mul(attn, d - (attn * d).sum(dim=-1, keepdim=True), out=out)

@@ -6,23 +6,22 @@ sum the D rows of a tile of 16 slots, weighted by the query; values sum the rows
 R is B·H. Other shapes: see ../__init__.py.
 """
 
-from typing import Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor
 
-from ..products import on_x86
+from .. import products
 
 TILE = 16  # slots: one register of 16 floats
-
-_embedding_bag = torch.ops.aten._embedding_bag_forward_only.default
 
 
 class Dots:
     """Slots that are multiplied by a query: keys, or in backward values."""
 
     def __init__(self, rows: int, slots: int, width: int, like: Tensor):
-        self.slots, self.tiled = slots, _has_fast_bags(like)
+        self.slots, self.bags = slots, fast_bags(like)
+        self.tiled = self.bags is not None
         shape = (rows, -(-slots // TILE), width, TILE) if self.tiled else (rows, slots, width)
         self.data = like.new_empty(shape)
         self.window: Tuple[int, int] = (0, 0)
@@ -55,7 +54,7 @@ class Dots:
             self.window = (a, b)
             self.index, self.offsets = _bags(rows, self.data.size(1) * width, a * width, b * width, width, x)
         weights = x[:, None].expand(-1, b - a, -1).reshape(-1)
-        products = _weighted_sums(self.data.view(-1, TILE), self.index, self.offsets, weights).view(rows, -1)
+        products = _weighted_sums(self.bags, self.data.view(-1, TILE), self.index, self.offsets, weights).view(rows, -1)
         return products[:, first - a * TILE : last - a * TILE]
 
     def all(self) -> Tensor:
@@ -68,7 +67,7 @@ class Sums:
 
     def __init__(self, rows: int, slots: int, width: int, like: Tensor):
         self.data = like.new_empty((rows, slots, width))
-        self.bags = _has_fast_bags(like)
+        self.bags = fast_bags(like)
         self.window: Tuple[int, int] = (0, 0)
 
     @classmethod
@@ -85,13 +84,13 @@ class Sums:
 
     def sum(self, weights: Tensor, first: int, last: int) -> Tensor:
         """weights (R, last - first) -> (R, D)."""
-        if not self.bags:
+        if self.bags is None:
             return torch.bmm(weights[:, None], self.data[:, first:last]).squeeze(1)
         rows, slots, width = self.data.shape
         if self.window != (first, last):
             self.window = (first, last)
             self.index, self.offsets = _bags(rows, slots, first, last, last - first, weights)
-        return _weighted_sums(self.data.view(-1, width), self.index, self.offsets, weights.reshape(-1))
+        return _weighted_sums(self.bags, self.data.view(-1, width), self.index, self.offsets, weights.reshape(-1))
 
 
 def _bags(rows: int, stride: int, first: int, last: int, size: int, like: Tensor) -> Tuple[Tensor, Tensor]:
@@ -101,9 +100,12 @@ def _bags(rows: int, stride: int, first: int, last: int, size: int, like: Tensor
     return index, torch.arange(0, index.size(0), size, dtype=torch.int32, device=like.device)
 
 
-def _weighted_sums(table: Tensor, index: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    return _embedding_bag(table, index, offsets, False, 0, False, weights)[0]
+def _weighted_sums(bags: Callable, table: Tensor, index: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    return bags(table, index, offsets, False, 0, False, weights)[0]
 
 
-def _has_fast_bags(like: Tensor) -> bool:
-    return like.device.type == "cpu" and like.dtype == torch.float32 and on_x86()
+def fast_bags(like: Tensor) -> Optional[Callable]:
+    """The operation, where it is faster than torch.bmm."""
+    if like.device.type != "cpu" or like.dtype != torch.float32 or not products.on_x86():
+        return None
+    return products.private("aten", "_embedding_bag_forward_only")

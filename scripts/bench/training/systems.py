@@ -1,12 +1,7 @@
 """What is compared: make() gives an object with run(), clear() for after it, words, and a note on the comparison."""
 
-import logging
-import warnings
-
-import peers
-import stack
-import step
-from cases import PEERS, Stack
+from training import peers, stack, step
+from training.cases import PEERS, Stack
 
 
 def make(case, system, device, authors_repository=None):
@@ -17,7 +12,7 @@ def make(case, system, device, authors_repository=None):
     return step.make(case, system, device)
 
 
-def quiet():
-    """Without what fairseq and hydra say about every model."""
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+def make_loaded(case, system, device, authors_repository):
+    """In a process that has loaded all that a first run loads, of any size."""
+    make(case.small(), system, device, authors_repository).run()
+    return make(case, system, device, authors_repository)

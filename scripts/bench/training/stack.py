@@ -1,7 +1,6 @@
 """Decoder layers on given states: fairseq's transformer and ours, both without embedding and vocabulary."""
 
 import torch
-from cases import CHECKPOINTED, REFERENCE, RELATIVE, RELATIVE_REFERENCE, TRANSFORMER
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerDecoderBase
 
@@ -9,6 +8,7 @@ from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, c
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_transformer import complete_architecture
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
+from training.cases import CHECKPOINTED, REFERENCE, RELATIVE, RELATIVE_REFERENCE, TRANSFORMER
 
 
 class Stack:

@@ -6,13 +6,12 @@ from argparse import Namespace
 
 import numpy as np
 import torch
-from decode_cases import BF16, CT2_INT8, CTRANSLATE2, HOST_SEARCH, INT8, TRANSFORMER, Generation, Shape
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.translation import TranslationTask
-from step import dictionary, sentence_lengths
+
+from common.made_up import configuration, dictionary, disturb, sentence_lengths
+from decoding.cases import BF16, CT2_INT8, CTRANSLATE2, HOST_SEARCH, INT8, TRANSFORMER, Generation
 
 
 def missing():
@@ -32,17 +31,14 @@ def make(case, shape, system, threads, rows=None):
 def build(shape, system):
     """A task and a model with random weights; the encoders of all systems are the same."""
     words = dictionary(shape.vocabulary)
-    cfg = configuration(shape, system)
+    cfg = configuration(flags(shape, system))
     if shape.encoder_layers:
         task = TranslationTask(cfg.task, words, words)
     else:
         task = LanguageModelingTask(cfg.task, words)
     torch.manual_seed(1)
     model = task.build_model(cfg.model)
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.dim() == 1:  # biases, norms and the mix: their first values are all equal and would hide mistakes
-                p.add_(0.1 * torch.randn_like(p))
+    disturb(model, 0.1)
     if system == BF16:
         model.bfloat16()
     if system == INT8:
@@ -52,7 +48,7 @@ def build(shape, system):
     return task, model
 
 
-def configuration(shape: Shape, system):
+def flags(shape, system):
     feedback = system != TRANSFORMER and system not in CTRANSLATE2
     arch = "feedback_transformer" if feedback else "transformer"
     sizes = {"embed-dim": shape.width, "ffn-embed-dim": shape.ffn, "attention-heads": shape.heads}
@@ -69,9 +65,7 @@ def configuration(shape: Shape, system):
         command += [f"--{side}-layers", str(layers)]
         for name, size in sizes.items():
             command += [f"--{side}-{name}", str(size)]
-    with tempfile.TemporaryDirectory() as folder:  # the task wants a folder, and is never asked to read it
-        parsed = options.parse_args_and_arch(options.get_training_parser(), [folder, *command])
-    return convert_namespace_to_omegaconf(parsed)
+    return command
 
 
 class Fairseq:

@@ -1,15 +1,13 @@
 """Whole training steps, through fairseq's Trainer, on made-up sentences as long as those of IWSLT14 German-English."""
 
-import tempfile
-
 import numpy as np
 import torch
-from cases import REFERENCE, TRANSFORMER
-from fairseq import options
-from fairseq.data import Dictionary, LanguagePairDataset
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.data import LanguagePairDataset
 from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
+
+from common.made_up import configuration, dictionary, sentence_lengths
+from training.cases import REFERENCE, TRANSFORMER
 
 RECIPE = """
     --task translation --source-lang de --target-lang en --share-decoder-input-output-embed
@@ -27,8 +25,7 @@ class TrainingSteps:
 
     def __init__(self, case, system, device):
         words = dictionary(case.vocabulary)
-        args = arguments(case, system, device)
-        cfg = convert_namespace_to_omegaconf(args)
+        cfg = configuration(flags(case, system, device))
         task = TranslationTask(cfg.task, words, words)
         torch.manual_seed(1)
         self.module = task.build_model(cfg.model)
@@ -60,7 +57,7 @@ def make(case, system, device):
     return TrainingSteps(case, system, device)
 
 
-def arguments(case, system, device):
+def flags(case, system, device):
     family = "transformer_" if system == TRANSFORMER else "feedback_transformer_"
     command = [*RECIPE.split(), "--arch", family + case.arch, "--max-tokens", str(case.max_tokens)]
     for name, value in case.sizes.items():
@@ -72,15 +69,7 @@ def arguments(case, system, device):
         command.append("--bf16")
     if system != TRANSFORMER:
         command += ["--feedback-kernel", "reference" if system == REFERENCE else "bptt"]
-    with tempfile.TemporaryDirectory() as folder:  # the task wants a folder, and is never asked to read it
-        return options.parse_args_and_arch(options.get_training_parser(), [folder, *command])
-
-
-def dictionary(size):
-    words = Dictionary()
-    for i in range(size - words.nspecial):
-        words.add_symbol(f"w{i}")
-    return words
+    return command
 
 
 def make_batches(case, words):
@@ -105,14 +94,3 @@ def make_batches(case, words):
     groups = data.batch_by_size(data.ordered_indices(), max_tokens=case.max_tokens, required_batch_size_multiple=8)
     spaced = [groups[int((i + 0.5) / case.batches * len(groups))] for i in range(case.batches)]
     return [data.collater([data[i] for i in group]) for group in spaced]
-
-
-def sentence_lengths(rng, count, longest):
-    """Of targets and of sources: about IWSLT14 German-English in a joint BPE.
-
-    Targets are log-normal, median 20 and mean 25 tokens; a source is as long as its target times a log-normal factor
-    around 1.
-    """
-    targets = np.clip(20 * np.exp(rng.normal(0, 0.65, count)), 2, longest).astype(int)
-    sources = np.clip(targets * np.exp(rng.normal(0, 0.2, count)), 2, longest).astype(int)
-    return targets, sources

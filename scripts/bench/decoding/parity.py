@@ -1,11 +1,11 @@
 """The gate before the clock: at a small size, decoding must find what the reference kernel finds without any cache."""
 
-import decode_systems
 import torch
 import torch.nn as nn
-from decode_cases import FEEDBACK
 from fairseq.sequence_generator import SequenceGenerator
 
+from decoding import systems
+from decoding.cases import FEEDBACK
 from fairseq_feedback.errors import FeedbackError
 
 TOLERANCE = 1e-4  # of a hypothesis' score
@@ -16,7 +16,7 @@ def check(case):
     found = []
     for shape in case.shapes:
         small = case.small()
-        system = decode_systems.Fairseq(small, shape.small(), FEEDBACK, rows=3)
+        system = systems.Fairseq(small, shape.small(), FEEDBACK, rows=3)
         system.run()
         wanted = slowly(system, small)
         difference = largest_difference(system.hypotheses, wanted)

@@ -1,6 +1,7 @@
-"""What current torch and numpy need from fairseq, clear words for bad checkpoints, and options that did not work.
+"""All that is assigned to names of fairseq and its libraries: what current torch and numpy need, clear words for bad
+checkpoints, options that did not work, and our own search and options in its commands.
 
-Imported before everything else of this package.
+Imported before everything that registers itself.
 """
 
 import argparse
@@ -15,13 +16,16 @@ import numpy as np
 import torch
 from fairseq import checkpoint_utils, models, options
 from fairseq.data.encoders import BPE_REGISTRY
+from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
+from fairseq.tasks import FairseqTask
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.generation import commands
 from fairseq_feedback.models import workers
 
 
@@ -165,6 +169,43 @@ def _reason(error) -> str:
     return f"{name}: {lines[0]}" if lines else name
 
 
+def search_with_our_generator() -> None:
+    """Tasks build a FeedbackGenerator where they would build the host's SequenceGenerator."""
+    build = FairseqTask.build_generator
+
+    @wraps(build)
+    def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
+        commands.decode_in_int8_if_asked(models, args)
+        if seq_gen_cls is None:
+            seq_gen_cls = commands.generator_for(models, args)
+        return build(self, models, args, seq_gen_cls, *more, **kwargs)
+
+    FairseqTask.build_generator = build_generator
+
+
+def offer_int8() -> None:
+    """--decode-int8 of fairseq-generate and fairseq-interactive. It travels in the configuration's `generation`."""
+    add, override = options.add_generation_args, dataclass_utils.override_module_args
+
+    @wraps(add)
+    def add_generation_args(parser, *args, **kwargs):
+        group = add(parser, *args, **kwargs)
+        group.add_argument(
+            "--decode-int8", action="store_true", help="round weights and states to 8 bits (feedback models, on a CPU)"
+        )
+        return group
+
+    @wraps(override)
+    def override_module_args(args):
+        overrides, deletes = override(args)
+        if getattr(args, "decode_int8", False):
+            overrides.append("+generation.decode_int8=True")
+        return overrides, deletes
+
+    options.add_generation_args = add_generation_args
+    dataclass_utils.override_module_args = override_module_args
+
+
 allow_checkpoint_types()
 send_plain_settings()
 avoid_old_encoder_fast_path()
@@ -174,3 +215,5 @@ restore_numpys_long()
 offer_bpes_without_options()
 say_what_layerdrop_needs()
 name_bad_checkpoints()
+search_with_our_generator()
+offer_int8()

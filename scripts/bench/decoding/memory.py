@@ -1,28 +1,17 @@
 """Peak memory of one decoding, each in a process of its own."""
 
-import gc
-
-import decode_systems
-import measure
-import systems
-import torch
+from common import measure
+from decoding import systems
 
 
 def peak(case, shape, system, threads, rows=None):
     """Bytes that decoding takes above what the process held before: the model, and what a first small run loads."""
-    return measure.in_process(_peak, case, shape, system, threads, rows)
+    return measure.peak(_make, case, shape, system, threads, rows, threads=threads)
 
 
-def _peak(case, shape, system, threads, rows):
-    systems.quiet()
-    torch.set_num_threads(threads)
-    decode_systems.make(case.small(), shape.small(), system, threads, rows and 2).run()
-    made = decode_systems.make(case, shape, system, threads, rows)
-    gc.collect()
-    measure.reset_high_water_mark()
-    before = measure.resident("VmRSS")
-    made.run()
-    return measure.resident("VmHWM") - before
+def _make(case, shape, system, threads, rows):
+    systems.make(case.small(), shape.small(), system, threads, rows and 2).run()
+    return systems.make(case, shape, system, threads, rows)
 
 
 def most_rows(case, shape, system, threads, say):

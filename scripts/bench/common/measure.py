@@ -1,20 +1,28 @@
 """Times of all systems of a case, one after the other in turns, and the peak memory of one in a process of its own."""
 
 import gc
+import logging
 import multiprocessing
 import re
 import resource
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
-import systems
 import torch
 
 # Workers are forked from a process that has imported fairseq and has run nothing. Not our own modules: that process
 # does not know our sys.path, and would find an installed fairseq_feedback.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["fairseq.trainer", "fairseq.tasks.translation", "fairseq.models.transformer"])
+
+
+def begin(threads):
+    """For this process: as many threads, and nothing of what fairseq and hydra say about every model."""
+    torch.set_num_threads(threads)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def in_turns(made, repeats, device, say):
@@ -43,24 +51,16 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
-def in_process(function, *args):
-    """What the function returns in a process of its own."""
+def peak(make, *args, threads, device="cpu"):
+    """Bytes that the first run of make(*args) takes above what its process held before."""
     with ProcessPoolExecutor(1, mp_context=_processes) as process:
-        return process.submit(function, *args).result()
+        return process.submit(_peak, threads, device, make, args).result()
 
 
-def peak_memory(case, system, options):
-    """Bytes above what the process held before its first run. `options`: device, threads, authors' repository."""
-    return in_process(_peak_memory, case, system, *options)
-
-
-def _peak_memory(case, system, device, threads, authors_repository):
-    systems.quiet()
-    torch.set_num_threads(threads)
-    # What a first run loads, of any size, is not to be counted.
-    systems.make(case.small(), system, device, authors_repository).run()
+def _peak(threads, device, make, args):
+    begin(threads)
+    made = make(*args)
     gc.collect()
-    made = systems.make(case, system, device, authors_repository)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

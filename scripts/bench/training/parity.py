@@ -1,10 +1,11 @@
 """The gate before the clock: at a small size of a case, the fast kernel must give what the reference kernel gives."""
 
-import systems
 import torch
-from cases import CHECKPOINTED, FEEDBACK, REFERENCE, RELATIVE, RELATIVE_REFERENCE
 
+from common.made_up import disturb
 from fairseq_feedback.errors import FeedbackError
+from training import systems
+from training.cases import CHECKPOINTED, FEEDBACK, REFERENCE, RELATIVE, RELATIVE_REFERENCE
 
 # In float32 the kernels add up in different orders: that much times 1e-5 of a tensor's largest entry may differ.
 FACTOR = 5
@@ -33,10 +34,7 @@ def results(case, system, device):
     """Outputs and all gradients, by name; weights and dropout are the same for every kernel."""
     made = systems.make(case.small(), system, device)
     torch.manual_seed(2)
-    with torch.no_grad():
-        for p in made.module.parameters():
-            if p.dim() == 1:  # biases, norms and the mix: their first values are all equal and would hide mistakes
-                p.add_(0.3 * torch.randn_like(p))
+    disturb(made.module, 0.3)
     return made.outputs_and_gradients()
 
 

@@ -4,19 +4,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from argparse import Namespace
 
-import decode_report
-import decode_systems
-import generated
 import torch
-from decode_cases import BF16, FEEDBACK, INT8, TRANSFORMER
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from omegaconf import OmegaConf
 
+import fairseq_feedback
+from common.made_up import configuration, dictionary
+from common.report import row
+from decoding import systems
+from decoding.cases import BF16, FEEDBACK, INT8, TRANSFORMER
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import generated
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+PACKAGE = os.path.dirname(os.path.abspath(fairseq_feedback.__file__))
 BATCHES = 4  # of the case's sentences: the first one also packs the weights
 FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
 
@@ -33,8 +34,8 @@ def run(case, repeats, threads, say):
                 seconds[system, shape].append(taken)
                 say(f"  {repeat + 1}/{repeats} {system} {shape.name}: {taken:.2f} s")
     for system, shape in made:
-        words = Namespace(words=BATCHES * case.sentences * case.target, parameters=None)
-        rows.append(decode_report.row(case, shape, system, words, seconds[system, shape]))
+        words = BATCHES * case.sentences * case.target
+        rows.append(row(case.name, system, words, seconds=seconds[system, shape], shape=shape.name, rows=None))
     return rows
 
 
@@ -44,16 +45,16 @@ def write(folder, case, shape, system):
     data = os.path.join(folder, f"data-{shape.vocabulary}")
     checkpoint = os.path.join(folder, f"{family}-{shape.name}.pt")
     if not os.path.exists(checkpoint):
-        task, model = decode_systems.build(shape, family)
-        cfg = decode_systems.configuration(shape, family)
+        _, model = systems.build(shape, family)
+        cfg = configuration(systems.flags(shape, family))
         history = dict(criterion_name="", optimizer_name="", lr_scheduler_state={}, num_updates=0)
         state = dict(args=None, cfg=OmegaConf.to_container(cfg), model=model.state_dict())
         state.update(optimizer_history=[history], extra_state={}, last_optimizer_state=None)
         torch.save(state, checkpoint)
     if not os.path.isdir(data):
         os.mkdir(data)
-        words = decode_systems.dictionary(shape.vocabulary)
-        ((sample, _),) = decode_systems.work(case, shape)
+        words = dictionary(shape.vocabulary)
+        ((sample, _),) = systems.work(case, shape)
         for side in ("xx", "yy"):
             words.save(os.path.join(data, f"dict.{side}.txt"))
             prefix = os.path.join(data, f"test.xx-yy.{side}")
@@ -66,7 +67,7 @@ def write(folder, case, shape, system):
 
 def generate(data, checkpoint, case, system, threads):
     """Seconds that fairseq-generate says it has taken for the sentences."""
-    command = [sys.executable, "-m", "fairseq_cli.generate", data, "--user-dir", os.path.join(ROOT, "fairseq_feedback")]
+    command = [sys.executable, "-m", "fairseq_cli.generate", data, "--user-dir", PACKAGE]
     command += ["--path", checkpoint, "-s", "xx", "-t", "yy", "--batch-size", str(case.sentences)]
     command += ["--beam", str(case.beam), "--min-len", str(case.target), "--max-len-b", str(case.target), "--quiet"]
     command += ["--required-batch-size-multiple", "1", *FLAGS.get(system, [])]

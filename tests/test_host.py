@@ -23,7 +23,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("compat")
+    return tmp_path_factory.mktemp("host")
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import os
 import sys
 
 import torch
-from cases import AUTHORS, LABML, LUCIDRAINS
-from stack import Stack
 
 from fairseq_feedback.errors import FeedbackError
+from training.cases import AUTHORS, LABML, LUCIDRAINS
+from training.stack import Stack
 
 MODULES = {LABML: "labml_nn", LUCIDRAINS: "feedback_transformer_pytorch"}
 
