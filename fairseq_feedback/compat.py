@@ -16,11 +16,13 @@ import torch
 from fairseq import checkpoint_utils, options
 from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from fairseq_feedback.checkpoints import begin, saving, verify
 from fairseq_feedback.errors import FeedbackError
 
 
@@ -116,11 +118,13 @@ def offer_bpes_without_options() -> None:
 
 
 def name_bad_checkpoints() -> None:
-    """Say which checkpoint cannot be read, and why, in one sentence."""
+    """Believe no damaged checkpoint, and say which one cannot be read, and why, in one sentence."""
     load = checkpoint_utils.load_checkpoint_to_cpu
 
     @wraps(load)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
+        if not PathManager.path_requires_pathmanager(str(path)):
+            verify.verify(path)
         try:
             return load(path, *args, **kwargs)
         except pickle.UnpicklingError as error:
@@ -133,9 +137,8 @@ def name_bad_checkpoints() -> None:
         except Exception as error:  # torch and fairseq meet damage with nearly every kind there is
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
-            raise FeedbackError(
-                f"checkpoint {path} is damaged, incomplete or not a checkpoint of fairseq ({_reason(error)}). "
-                "Copy it again, or take an earlier one."
+            raise verify.DamagedCheckpoint(
+                path, f"incomplete or not a checkpoint of fairseq ({_reason(error)})"
             ) from error
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
@@ -152,6 +155,60 @@ def _reason(error) -> str:
     return f"{name}: {lines[0]}" if lines else name
 
 
+def write_checkpoints_whole() -> None:
+    """fairseq tries again into the half of the first try, and copies in place."""
+    persist, copy = checkpoint_utils.torch_persistent_save, PathManager.copy
+
+    @wraps(persist)
+    def torch_persistent_save(obj, filename, *args, **kwargs):
+        if isinstance(filename, str) and PathManager.supports_rename(filename):
+            saving.save(obj, filename)
+        else:
+            persist(obj, filename, *args, **kwargs)
+
+    @wraps(copy)
+    def copy_whole(src_path, dst_path, overwrite=False):
+        if not overwrite or any(map(PathManager.path_requires_pathmanager, (src_path, dst_path))):
+            return copy(src_path, dst_path, overwrite=overwrite)
+        saving.copy(src_path, dst_path)
+        return True
+
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
+    checkpoint_utils._torch_persistent_save = torch.save  # to somewhere remote, once
+    PathManager.copy = staticmethod(copy_whole)
+
+
+def begin_trainings_afresh() -> None:
+    """A training has its folder for itself, starts without the best score of another, and its workers end together."""
+    load, save, parse = checkpoint_utils.load_checkpoint, checkpoint_utils.save_checkpoint, options.parse_args_and_arch
+
+    @wraps(load)
+    def load_checkpoint(cfg, trainer, **kwargs):
+        with begin.together(trainer):
+            begin.begin(cfg, trainer)
+        try:
+            return load(cfg, trainer, **kwargs)
+        except verify.DamagedCheckpoint as error:
+            if error.path == cfg.finetune_from_model:
+                raise
+            raise FeedbackError(f"{error} {verify.beside(error.path, trainer.checkpoint_suffix)}") from error
+
+    @wraps(save)
+    def save_checkpoint(cfg, trainer, *args, **kwargs):
+        with begin.together(trainer):
+            return save(cfg, trainer, *args, **kwargs)
+
+    @wraps(parse)
+    def parse_args_and_arch(*args, **kwargs):
+        parsed = parse(*args, **kwargs)
+        begin.refuse_background_writes(parsed[0] if isinstance(parsed, tuple) else parsed)
+        return parsed
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+    checkpoint_utils.save_checkpoint = save_checkpoint
+    options.parse_args_and_arch = parse_args_and_arch
+
+
 allow_checkpoint_types()
 send_plain_settings()
 avoid_old_encoder_fast_path()
@@ -160,3 +217,5 @@ block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
 name_bad_checkpoints()
+write_checkpoints_whole()
+begin_trainings_afresh()
