@@ -60,7 +60,7 @@ def whole(path):
             os.fsync(f.fileno())
         found = damage(part)
         if found:
-            raise OSError(errno.EIO, f"read back, {found}")
+            raise OSError(errno.EIO, f"it reads back damaged, {found}")
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):
