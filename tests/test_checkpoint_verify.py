@@ -94,7 +94,7 @@ def test_a_flip_anywhere_in_a_small_archive(tmp_path):
             raise verify.DamagedCheckpoint(name, str(error)) from error
 
     found = []
-    for byte in range(len(whole)):
+    for byte in range(0, len(whole), 3):
         path.write_bytes(flip(whole, 8 * byte + bits.randrange(8)))
         found.append(outcome(path, load, state))
     assert "refused" in found and "harmless" in found

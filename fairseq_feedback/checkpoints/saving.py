@@ -45,7 +45,7 @@ def _write(path, fill) -> None:
                 raise
             if wait is None:
                 raise FeedbackError(_sentence(path, cause)) from error
-            logger.warning(f"{path} was not written ({cause.strerror}): trying again in {wait} seconds")
+            logger.warning(f"{path} was not written ({cause.strerror or cause}): trying again in {wait} seconds")
             time.sleep(wait)
 
 
@@ -75,8 +75,9 @@ def _sentence(path, cause) -> str:
         known = "No checkpoint in it is whole"
     else:
         known = f"The last whole one is {last}"
-    restore = "" if last is None or "checkpoint_last" in last else f" with --restore-file {last}"
+    resumes = last is None or os.path.basename(last).startswith("checkpoint_last")
+    restore = "" if resumes else f" with --restore-file {last}"
     return (
-        f"checkpoint {path} was not written, and training has stopped: {cause.strerror} (folder {folder}). {known}. "
+        f"checkpoint {path} was not written, and training has stopped: {cause.strerror or cause} (folder {folder}). {known}. "
         f"Make room or mend the folder, then give the same command again{restore}."
     )
