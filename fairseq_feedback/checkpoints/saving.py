@@ -78,6 +78,6 @@ def _sentence(path, cause) -> str:
     resumes = last is None or os.path.basename(last).startswith("checkpoint_last")
     restore = "" if resumes else f" with --restore-file {last}"
     return (
-        f"checkpoint {path} was not written, and training has stopped: {cause.strerror or cause} (folder {folder}). {known}. "
-        f"Make room or mend the folder, then give the same command again{restore}."
+        f"checkpoint {path} was not written, and training has stopped: {cause.strerror or cause} (folder {folder}). "
+        f"{known}. Make room or mend the folder, then give the same command again{restore}."
     )
