@@ -108,7 +108,7 @@ def evaluate_pairs(args, more):
     tool("score", "rouge" if rouge else "bleu", *common, *(["--workers", args.workers] if rouge else bleu_flags(args)))
     which = f"average of the last {args.average} epochs" if args.average else "best"
     columns, settings = report.scores(scores, output)
-    return columns, [f"checkpoint: {which}", f"beam 5, {chosen}", *settings]
+    return columns, [f"checkpoint: {which}", f"beam 5, {' '.join([chosen, *more])}", *settings]
 
 
 def bleu_flags(args):

@@ -35,8 +35,8 @@ eval_options() {
         option --streams N STREAMS number "streams that a feedback model reads the text in; each begins without a past ($STREAMS)"
     else
         option --average N AVERAGE count "average the last N checkpoints of epochs; 0 takes the best one ($AVERAGE)"
-        option --lenpen "X X ..." LENPENS text "length penalties to try on the validation set ($LENPENS)"
-        [[ -z $MIN_LENS ]] || option --min-len "N N ..." MIN_LENS text "shortest lengths to try on the validation set ($MIN_LENS)"
+        option --lenpen '"X X ..."' LENPENS text "length penalties to try on the validation set ($LENPENS)"
+        [[ -z $MIN_LENS ]] || option --min-len '"N N ..."' MIN_LENS text "shortest lengths to try on the validation set ($MIN_LENS)"
         option --workers N WORKERS number "processes that score (one for each core)"
     fi
     read_options "$@"

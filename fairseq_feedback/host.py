@@ -18,12 +18,14 @@ from fairseq import checkpoint_utils, models, options
 from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.tasks import FairseqTask
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from fairseq_feedback.checkpoints import begin, saving, verify
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands
 from fairseq_feedback.models import workers
@@ -74,8 +76,8 @@ def avoid_old_encoder_fast_path() -> None:
     layer.__init__ = __init__
 
 
-def train_in_bfloat16_without_a_tpu() -> None:
-    """fairseq takes --bf16 for a wish to train on a TPU, and stops where there is none."""
+def read_options() -> None:
+    """fairseq takes --bf16 for a wish to train on a TPU, and stops where there is none; and what no one may ask for."""
     parse = options.parse_args_and_arch
 
     @wraps(parse)
@@ -84,6 +86,7 @@ def train_in_bfloat16_without_a_tpu() -> None:
         known = parsed[0] if isinstance(parsed, tuple) else parsed
         if getattr(known, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
             known.tpu = False
+        begin.refuse_background_writes(known)
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch
@@ -133,11 +136,13 @@ def say_what_layerdrop_needs() -> None:
 
 
 def name_bad_checkpoints() -> None:
-    """Say which checkpoint cannot be read, and why, in one sentence."""
+    """Believe no damaged checkpoint, and say which one cannot be read, and why, in one sentence."""
     load = checkpoint_utils.load_checkpoint_to_cpu
 
     @wraps(load)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
+        if not PathManager.path_requires_pathmanager(str(path)):
+            verify.verify(path)
         try:
             return load(path, *args, **kwargs)
         except pickle.UnpicklingError as error:
@@ -150,9 +155,8 @@ def name_bad_checkpoints() -> None:
         except Exception as error:  # torch and fairseq meet damage with nearly every kind there is
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
-            raise FeedbackError(
-                f"checkpoint {path} is damaged, incomplete or not a checkpoint of fairseq ({_reason(error)}). "
-                "Copy it again, or take an earlier one."
+            raise verify.DamagedCheckpoint(
+                path, f"incomplete or not a checkpoint of fairseq ({_reason(error)})"
             ) from error
 
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
@@ -206,10 +210,57 @@ def offer_int8() -> None:
     dataclass_utils.override_module_args = override_module_args
 
 
+def write_checkpoints_whole() -> None:
+    """fairseq tries again into the half of the first try, and copies in place."""
+    persist, copy = checkpoint_utils.torch_persistent_save, PathManager.copy
+
+    @wraps(persist)
+    def torch_persistent_save(obj, filename, *args, **kwargs):
+        if isinstance(filename, str) and PathManager.supports_rename(filename):
+            saving.save(obj, filename)
+        else:
+            persist(obj, filename, *args, **kwargs)
+
+    @wraps(copy)
+    def copy_whole(src_path, dst_path, overwrite=False):
+        if not overwrite or any(map(PathManager.path_requires_pathmanager, (src_path, dst_path))):
+            return copy(src_path, dst_path, overwrite=overwrite)
+        saving.copy(src_path, dst_path)
+        return True
+
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
+    checkpoint_utils._torch_persistent_save = torch.save  # to somewhere remote, once
+    PathManager.copy = staticmethod(copy_whole)
+
+
+def begin_trainings_afresh() -> None:
+    """A training has its folder for itself, starts without the best score of another, and its workers end together."""
+    load, save = checkpoint_utils.load_checkpoint, checkpoint_utils.save_checkpoint
+
+    @wraps(load)
+    def load_checkpoint(cfg, trainer, **kwargs):
+        with begin.together(trainer):
+            begin.begin(cfg, trainer)
+        try:
+            return load(cfg, trainer, **kwargs)
+        except verify.DamagedCheckpoint as error:
+            if error.path == cfg.finetune_from_model:
+                raise
+            raise FeedbackError(f"{error} {verify.beside(error.path, trainer.checkpoint_suffix)}") from error
+
+    @wraps(save)
+    def save_checkpoint(cfg, trainer, *args, **kwargs):
+        with begin.together(trainer):
+            return save(cfg, trainer, *args, **kwargs)
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+    checkpoint_utils.save_checkpoint = save_checkpoint
+
+
 allow_checkpoint_types()
 send_plain_settings()
 avoid_old_encoder_fast_path()
-train_in_bfloat16_without_a_tpu()
+read_options()
 block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
@@ -217,3 +268,5 @@ say_what_layerdrop_needs()
 name_bad_checkpoints()
 search_with_our_generator()
 offer_int8()
+write_checkpoints_whole()
+begin_trainings_afresh()

@@ -1,6 +1,6 @@
 """Small corpora in the raw layout of the recipes' data sets, with what goes wrong in the real ones.
 
-Each function writes the archives to a folder, with expected.txt: the counts that examples/preparing.sh must find. They
+Each function writes the archives to a folder, with expected.txt: the counts that the preparation must find. They
 follow from what is written here; only the sizes of dictionaries are recorded from a run.
 """
 

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import cli
 import pytest
-from recipes import STAGES, Recipe
+from recipes import ROOT, STAGES, Recipe
 
 PAIRS = ("iwslt14_de_en", "wmt14_en_de", "cnn_dm")
 SMALL_LM = ["--decoder-layers", 1, "--decoder-embed-dim", 16, "--decoder-ffn-embed-dim", 16]
@@ -35,7 +37,8 @@ def run_of(recipe, kind):
 
 
 def evaluate(recipe, kind, *more, check=True):
-    flags = ["--data", recipe.path("bin"), "--run", run_of(recipe, kind), "--workers", 1]
+    flags = ["--data", recipe.path("bin"), "--run", run_of(recipe, kind)]
+    flags += ["--workers", 1] if recipe.name in PAIRS else []
     return recipe.script("eval.sh", *flags, *more, check=check)
 
 
@@ -123,6 +126,8 @@ def test_language_models_from_archives_to_a_score(prepared, name, kind):
     recipe = prepared(name)
     train(recipe, kind)
     assert os.path.exists(os.path.join(run_of(recipe, kind), "finetuned")) == (name == "char_ptb")
+    with open(os.path.join(run_of(recipe, kind), "train.log")) as f:
+        assert f.read().count(" | valid | ") == 1  # at the end; char_ptb had two epochs
     done = evaluate(recipe, kind, *(["--streams", 64] if name == "enwik8" else []))
     found = results(recipe, kind)
     row = found["rows"][-1]
@@ -182,6 +187,22 @@ def test_wrong_options(prepared, script, flags, complaint):
         flags = ["--data", recipe.path("bin"), *flags]
     done = recipe.script(script, "--gpus" if script == "train.sh" else "--workers", 1, *flags, check=False)
     assert done.returncode == 1 and done.stderr.startswith(complaint), done.stderr
+
+
+def test_progress():
+    """Of what fairseq-train logs, losses and speed."""
+    log = """2026-01-01 | INFO | fairseq_cli.train | max tokens per device = 2500
+2026-01-01 | INFO | train_inner | epoch 002:     53 / 147 loss=5.4, wps=8165.2, ups=3.6, num_updates=200, lr=0.004
+2026-01-01 | INFO | valid | epoch 002 | valid on 'valid' subset | loss 3.25 | ppl 9.5 | num_updates 250
+2026-01-01 | INFO | train | epoch 002 | loss 4.1 | ppl 17.1 | wps 8000 | num_updates 294
+"""
+    script = os.path.join(ROOT, "examples", "progress.py")
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    done = subprocess.run([sys.executable, script, "small", "1000"], input=log, capture_output=True, text=True, env=env)
+    assert done.stdout.splitlines() == [
+        "  small  update 200 of 1000  epoch 2  loss 5.4  8,165 words/s",
+        "  small  validation loss 3.25",
+    ]
 
 
 def test_eval_without_a_checkpoint_is_an_error(prepared, tmp_path):

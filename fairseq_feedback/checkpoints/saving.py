@@ -1,0 +1,83 @@
+"""Checkpoints that are whole, or not there: whatever stops the writing, the file of before stays."""
+
+import errno
+import logging
+import os
+import shutil
+import time
+from contextlib import contextmanager, suppress
+
+import torch
+
+from fairseq_feedback.checkpoints.verify import damage, newest_whole
+from fairseq_feedback.errors import FeedbackError
+
+logger = logging.getLogger(__name__)
+
+PART = ".tmp"
+WAITS = (2.5, 2.5)  # seconds before another try, as fairseq has them
+
+
+def save(state, path) -> None:
+    _write(path, lambda f: torch.save(state, f))
+
+
+def copy(source, path) -> None:
+    """Not a link: who writes into one of the names later does not mean the others, and a bad block hits one only."""
+
+    def fill(f):
+        with open(source, "rb") as g:
+            shutil.copyfileobj(g, f, 1 << 22)
+
+    _write(path, fill)
+
+
+def _write(path, fill) -> None:
+    for wait in (*WAITS, None):
+        try:
+            with whole(path) as f:
+                fill(f)
+            return
+        except (OSError, RuntimeError) as error:
+            # torch says "unexpected pos", and what the disk said is the context.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            if wait is None:
+                raise FeedbackError(_sentence(path, cause)) from error
+            logger.warning(f"{path} was not written ({cause.strerror or cause}): trying again in {wait} seconds")
+            time.sleep(wait)
+
+
+@contextmanager
+def whole(path):
+    """A file to write into. It gets its name when all of it is on the disk and reads back as it should."""
+    part = str(path) + PART
+    try:
+        with open(part, "wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        found = damage(part)
+        if found:
+            raise OSError(errno.EIO, f"it reads back damaged, {found}")
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(part)
+        raise
+
+
+def _sentence(path, cause) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    last = newest_whole(folder)
+    if last is None:
+        known = "No checkpoint in it is whole"
+    else:
+        known = f"The last whole one is {last}"
+    resumes = last is None or os.path.basename(last).startswith("checkpoint_last")
+    restore = "" if resumes else f" with --restore-file {last}"
+    return (
+        f"checkpoint {path} was not written, and training has stopped: {cause.strerror or cause} (folder {folder}). "
+        f"{known}. Make room or mend the folder, then give the same command again{restore}."
+    )
