@@ -13,6 +13,14 @@ setup(
     description="Feedback Transformer (memory shared by all layers) as a fairseq plugin",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    license="MIT",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     packages=find_packages(include=["fairseq_feedback", "fairseq_feedback.*"]),
     package_data={"": ["README.md"]},
     # The ve-fairseq wheels exist for Python 3.11 and 3.12 only.

@@ -10,13 +10,14 @@ __version__ = "0.1.0"
 
 
 def is_own_command() -> bool:
-    """Whether this process is our command line or an example: they import fairseq and torch when they need them."""
+    """Whether this process is our command line, an example or a script: they import fairseq when they need it."""
     started = os.path.abspath(sys.argv[0]) if sys.argv else ""
     package = os.path.dirname(os.path.abspath(__file__))
     own_main = os.path.join(package, "__main__.py")  # what its workers are told
+    own = os.path.basename(started) == "fairseq-feedback" or started == own_main
     python_m = getattr(sys, "orig_argv", [])[1:3] == ["-m", "fairseq_feedback"]
-    example = started.startswith(os.path.join(os.path.dirname(package), "examples", ""))
-    return python_m or example or os.path.basename(started) == "fairseq-feedback" or started == own_main
+    beside = tuple(os.path.join(os.path.dirname(package), folder, "") for folder in ("examples", "scripts"))
+    return python_m or own or started.startswith(beside)
 
 
 if not is_own_command():

@@ -203,7 +203,7 @@ def state(paths, text=""):
 
 
 package = [p for p in sorted(root.glob("fairseq_feedback/**/*")) if p.suffix != ".pyc"]
-build = [root / name for name in ("setup.py", "pyproject.toml", "README.md")]
+build = [root / name for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")]
 print(state([root / name for name in sys.argv[2:]], sys.version), state(build + package), end=" ")
 print("installed" if importlib.util.find_spec("fairseq_feedback") else "missing")
 PYTHON
@@ -226,7 +226,7 @@ feedback_make_venv() {
 # deleted modules from them.
 feedback_stage() {
     local name
-    for name in setup.py pyproject.toml README.md fairseq_feedback; do
+    for name in setup.py pyproject.toml README.md LICENSE fairseq_feedback; do
         [[ ! -e $FEEDBACK_ROOT/$name ]] || cp -R -- "$FEEDBACK_ROOT/$name" "$1/" || return
     done
 }

@@ -22,7 +22,7 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
     import train
 
-    monkeypatch.setattr(train.systems, "quiet", lambda: None)
+    monkeypatch.setattr(train.measure, "begin", lambda threads: None)
     return train
 
 
@@ -32,7 +32,6 @@ def mistake(bench, monkeypatch):
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["train.py", *args])
-        monkeypatch.setattr(bench.torch, "set_num_threads", lambda n: None)
         monkeypatch.setattr(bench.measure, "in_turns", lambda *args: pytest.fail("it was timed"))
         with pytest.raises(FeedbackError) as error:
             bench.main()

@@ -23,12 +23,10 @@ def command(name, *args, timeout=300):
 
 @pytest.fixture
 def decode(monkeypatch):
-    monkeypatch.syspath_prepend(os.path.join(BENCH, ".."))
     monkeypatch.syspath_prepend(BENCH)
     import decode
 
-    monkeypatch.setattr(decode.systems, "quiet", lambda: None)
-    monkeypatch.setattr(decode.torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(decode.measure, "begin", lambda threads: None)
     return decode
 
 

@@ -70,12 +70,13 @@ def test_a_wheel_brings_the_command(tmp_path):
     """Built from a copy that is deleted, and installed in a folder of its own."""
     source, wheels, target = (tmp_path / name for name in ("source", "wheels", "target"))
     shutil.copytree(os.path.join(ROOT, "fairseq_feedback"), source / "fairseq_feedback")
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(os.path.join(ROOT, name), source)
     pip = ("-m", "pip", "--no-input", "--disable-pip-version-check")
     python(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source, cwd=tmp_path)
     shutil.rmtree(source)
     python(*pip, "install", "--no-deps", "--no-index", "--target", target, *wheels.iterdir(), cwd=tmp_path)
+    assert list(target.glob("fairseq_feedback-*.dist-info/**/LICENSE"))
     command = target / "bin" / "fairseq-feedback"
     said = python(command, "info", cwd=tmp_path, PYTHONPATH=str(target))
     assert f"--user-dir {target}{os.sep}fairseq_feedback\n" in said

@@ -1,8 +1,25 @@
 # shellcheck shell=bash
-# From nothing to models on the quickstart's corpus, in steps. Source it after examples/common.sh; OUT and UPDATES are
-# those of the run.
+# From nothing to models on the quickstart's corpus, in steps. OUT and UPDATES are those of the run; a script that sources
+# this sets both, and then calls set_up.
 
+# shellcheck source=examples/common.sh
+source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common.sh"
 QUICKSTART=examples/quickstart
+
+# Reads --out, --updates and what options the script has declared before, and gets the environment.
+set_up() { # ARGUMENT...
+    option --out FOLDER OUT text "where everything is written ($OUT, in the repository)"
+    option --updates N UPDATES number "training updates of each model ($UPDATES)"
+    read_options "$@"
+    feedback_environment sacrebleu subword_nmt matplotlib
+    cd -- "$FEEDBACK_ROOT" || exit
+}
+
+data() {
+    step corpus "1/5  Corpus"
+    step bpe "2/5  Subword units"
+    step binarize "3/5  fairseq-preprocess"
+}
 
 corpus() {
     printf '$ python %s/corpus.py --out %s/text\n' "$QUICKSTART" "$OUT"

@@ -10,6 +10,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks.language_modeling import LanguageModelingTask
 from fairseq.tasks.translation import TranslationTask
 
+import fairseq_feedback.plugin  # noqa: F401  registers our models
 from common.made_up import configuration, dictionary, disturb, sentence_lengths
 from decoding.cases import BF16, CT2_INT8, CTRANSLATE2, HOST_SEARCH, INT8, TRANSFORMER, Generation
 

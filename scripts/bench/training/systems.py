@@ -1,5 +1,6 @@
 """What is compared: make() gives an object with run(), clear() for after it, words, and a note on the comparison."""
 
+import fairseq_feedback.plugin  # noqa: F401  registers our models
 from training import peers, stack, step
 from training.cases import PEERS, Stack
 
