@@ -13,14 +13,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, options
+from fairseq import checkpoint_utils, file_utils, options
 from fairseq.data.encoders import BPE_REGISTRY
+from fairseq.data.fasta_dataset import FastaDataset
 from fairseq.distributed import utils as distributed_utils
+from fairseq.models.speech_to_text.hub_interface import S2THubInterface
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from fairseq_feedback.checkpoints import settings
 from fairseq_feedback.errors import FeedbackError
 
 
@@ -123,6 +126,11 @@ def name_bad_checkpoints() -> None:
     def load_checkpoint_to_cpu(path, *args, **kwargs):
         try:
             return load(path, *args, **kwargs)
+        except settings.UnsafeSetting as error:
+            raise FeedbackError(
+                f"checkpoint {path} was not loaded, and nothing in it was run: {error}. "
+                "Use a checkpoint from a source you trust."
+            ) from error
         except pickle.UnpicklingError as error:
             raise FeedbackError(
                 f"checkpoint {path} was not loaded, and nothing in it was run: it holds something that is not "
@@ -152,6 +160,15 @@ def _reason(error) -> str:
     return f"{name}: {lines[0]}" if lines else name
 
 
+def run_nothing_of_strangers() -> None:
+    """Settings of a checkpoint, a data folder and an archive are data."""
+    settings.use_literals()
+    checkpoint_utils._upgrade_state_dict = settings.checked(checkpoint_utils._upgrade_state_dict)
+    FastaDataset._build_index = settings.without_signs_of_a_shell(FastaDataset._build_index)
+    S2THubInterface.get_prediction = settings.without_speech(S2THubInterface.get_prediction)
+    file_utils.tarfile = SimpleNamespace(open=settings.Archive.open)
+
+
 allow_checkpoint_types()
 send_plain_settings()
 avoid_old_encoder_fast_path()
@@ -160,3 +177,4 @@ block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
 name_bad_checkpoints()
+run_nothing_of_strangers()
