@@ -14,18 +14,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from fairseq import checkpoint_utils, models, options
+from fairseq import checkpoint_utils, file_utils, models, options
 from fairseq.data.encoders import BPE_REGISTRY
+from fairseq.data.fasta_dataset import FastaDataset
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from fairseq.models.speech_to_text.hub_interface import S2THubInterface
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.tasks import FairseqTask
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from fairseq_feedback.checkpoints import begin, saving, verify
+from fairseq_feedback.checkpoints import begin, saving, settings, verify
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands
 from fairseq_feedback.models import workers
@@ -145,6 +147,11 @@ def name_bad_checkpoints() -> None:
             verify.verify(path)
         try:
             return load(path, *args, **kwargs)
+        except settings.UnsafeSetting as error:
+            raise FeedbackError(
+                f"checkpoint {path} was not loaded, and nothing in it was run: {error}. "
+                "Use a checkpoint from a source you trust."
+            ) from error
         except pickle.UnpicklingError as error:
             raise FeedbackError(
                 f"checkpoint {path} was not loaded, and nothing in it was run: it holds something that is not "
@@ -257,6 +264,15 @@ def begin_trainings_afresh() -> None:
     checkpoint_utils.save_checkpoint = save_checkpoint
 
 
+def run_nothing_of_strangers() -> None:
+    """Settings of a checkpoint, a data folder and an archive are data."""
+    settings.use_literals()
+    checkpoint_utils._upgrade_state_dict = settings.checked(checkpoint_utils._upgrade_state_dict)
+    FastaDataset._build_index = settings.without_signs_of_a_shell(FastaDataset._build_index)
+    S2THubInterface.get_prediction = settings.without_speech(S2THubInterface.get_prediction)
+    file_utils.tarfile = SimpleNamespace(open=settings.Archive.open)
+
+
 allow_checkpoint_types()
 send_plain_settings()
 avoid_old_encoder_fast_path()
@@ -270,3 +286,4 @@ search_with_our_generator()
 offer_int8()
 write_checkpoints_whole()
 begin_trainings_afresh()
+run_nothing_of_strangers()
