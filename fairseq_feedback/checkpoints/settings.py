@@ -149,7 +149,7 @@ def _problem(name, value):
         return f"asks for what is no setting, {_short(value)}"
     if name in DOWNLOADED and "://" in value and not value.startswith(FAIRSEQS_FILES):
         return f"would be downloaded, {_short(value)}"
-    if name in EVALUATED:
+    if name in EVALUATED and value.strip():
         try:
             literal(value)
         except UnsafeSetting:
