@@ -18,8 +18,8 @@ LIGHT = dict(
 )
 SIZES = {
     **{name: {**helpers.SMALL, **CONVS} for name in ("fconv", "fconv_lm", "fconv_self_att")},
-    **{name: helpers.SMALL_LM for name in ("feedback_transformer_lm_tiny",)},
     **{name: {**helpers.SMALL, **LIGHT} for name in ("lightconv", "lightconv_lm")},
+    "feedback_transformer_lm_tiny": helpers.SMALL_LM,
     "lstm": dict(encoder_embed_dim=16, decoder_embed_dim=16, encoder_hidden_size=8, decoder_hidden_size=8),
     "wav2vec": dict(),
 }

@@ -23,8 +23,6 @@ from fairseq_feedback.models.feedback_transformer import FeedbackTransformerMode
 
 pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("ignore")]
 
-ways = pytest.mark.parametrize("arch, more, name", WAYS)
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -51,7 +49,7 @@ def save_way(data, tmp_path, proof, arch, more, name):
     return save(tmp_path / "hostile.pt", cfg={"task": args, "model": args})
 
 
-@ways
+@pytest.mark.parametrize("arch, more, name", WAYS)
 def test_nothing_is_run(data, tmp_path, proof, monkeypatch, arch, more, name):
     path = save_way(data, tmp_path, proof, arch, more, name)
     assert f"setting {name} " in refused(path)
