@@ -13,6 +13,7 @@ from fairseq.data.audio.data_cfg import S2TDataConfig
 from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
 from fairseq.logging.meters import MetersDict
 from fairseq.models.speech_to_text.hub_interface import S2THubInterface
+from hostile import Touches
 
 import fairseq_feedback  # noqa: F401
 from fairseq_feedback.errors import FeedbackError
@@ -24,14 +25,6 @@ pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("ignore")]
 def proof(tmp_path):
     """What is created if anything is run."""
     return tmp_path / "proof"
-
-
-class Touches:
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
 
 
 # Data folders
@@ -65,7 +58,7 @@ def test_fasta(tmp_path, monkeypatch, name):
     assert not (tmp_path / "proof").exists()
 
 
-@pytest.mark.parametrize("kind", ["apply", "object/apply", "object/new", "name"])
+@pytest.mark.parametrize("kind", ["apply", "object/apply", "object/new"])
 def test_configuration_of_a_speech_corpus(tmp_path, proof, kind):
     path = tmp_path / "config.yaml"
     path.write_text(f"sample_rate: !!python/{kind}:os.system [touch {proof}]\n")
