@@ -312,9 +312,10 @@ def test_ordinary_checkpoints_of_old_load(data, tmp_path, arch):
 def check_ordinary(data, tmp_path, more, form):
     saved = save_good(tmp_path / "good.pt", options(data, **more), form)
     (model,), _, _ = load(tmp_path / "good.pt")
-    loaded = model.state_dict()
-    assert loaded.keys() == saved.keys()
-    assert all(torch.equal(torch.as_tensor(loaded[name]), torch.as_tensor(saved[name])) for name in saved)
+    assert model.state_dict().keys() == saved.keys()
+    for name, parameter in model.named_parameters():
+        if ".in_proj_" not in name:  # fairseq 0.12.2 makes these of others when it loads
+            assert torch.equal(parameter, saved[name]), name
 
 
 def test_the_defaults_of_all_architectures_are_literals():
@@ -357,7 +358,7 @@ def test_no_evaluated_setting_was_overlooked():
                     continue
                 seen += 1
                 argument = ast.unparse(call.args[0])
-                known = argument.split(".")[-1] in settings.EVALUATED or (path, argument) in NO_SETTINGS
+                known = re.findall(r"\w+", argument)[-1] in settings.EVALUATED or (path, argument) in NO_SETTINGS
                 # In argparse's type=: of the command line.
                 assert known or argument in ("x", "uf"), (path, argument)
                 module = sys.modules.get("fairseq." + path[:-3].replace(os.sep, "."))
