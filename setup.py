@@ -26,7 +26,7 @@ setup(
     # The ve-fairseq wheels exist for Python 3.11 and 3.12 only.
     python_requires=">=3.11,<3.13",
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.6",  # the first whose loader is safe by default
         "ve-fairseq==0.12.3",
         "sacrebleu",
         "subword-nmt",
