@@ -2,9 +2,9 @@
 
 import os
 
-import fairseq
-
 # isort: off
+import fairseq_feedback.quiet  # noqa: F401  before anything of fairseq
+import fairseq
 import fairseq_feedback.compat  # noqa: F401  first: the host on a current torch
 from fairseq_feedback import errors
 import fairseq_feedback.criterions.feedback_lm_loss  # noqa: F401

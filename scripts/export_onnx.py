@@ -22,6 +22,7 @@ import numpy as np
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq does, which would say more
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import fairseq_feedback  # noqa: E402, F401, I001  before fairseq: it silences a warning of that
 import torch  # noqa: E402
 from fairseq import checkpoint_utils  # noqa: E402
 from fairseq.data.data_utils import infer_language_pair  # noqa: E402

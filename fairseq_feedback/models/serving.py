@@ -185,9 +185,12 @@ def export(model, encoder_path: str, step_path: str) -> None:
 
 def _write(graph, inputs, path, input_names, output_names, axes) -> None:
     with warnings.catch_warnings():
-        # The tracer warns of every size that it takes as fixed; those of the model are.
-        warnings.simplefilter("ignore")
-        # dynamo=False: by tracing, where rows may be any multiple of sentences.
+        # Of every size that it takes as fixed; those of the model are.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        # Of dynamo=False, and of a function that torch calls itself.
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning, r"torch\.onnx\.")
+        # dynamo=False: by tracing, where rows may be any multiple of sentences. The other way takes 20 times as long.
         torch.onnx.export(
             graph,
             tuple(inputs),
