@@ -20,6 +20,7 @@ from helpers import (
 pytestmark = [
     pytest.mark.core,
     pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning"),  # since torch 2.14
 ]
 
 # fairseq's own transformer cannot be scripted with these either (test_what_the_host_cannot_script).

@@ -47,6 +47,22 @@ def test_python_m_tells_what_is_here():
         assert part in printed
 
 
+def test_nothing_is_said_of_others_code():
+    """Of torch when fairseq is imported, and of hydra when fairseq makes its configuration; Python's -W shows it."""
+    code = (
+        "import fairseq_feedback\n"
+        "from fairseq import options\n"
+        "from fairseq.dataclass.utils import convert_namespace_to_omegaconf\n"
+        "parser = options.get_generation_parser()\n"
+        "convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, ['data', '--path', 'checkpoint']))\n"
+    )
+    for command, said in ([sys.executable], False), ([sys.executable, "-W", "default"], True):
+        done = subprocess.run([*command, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("hydra.experimental" in done.stderr) == said
+        assert ("Warning: " in done.stderr) == said, done.stderr
+
+
 @needs_installed
 def test_installed_package_is_found_from_any_folder(tmp_path):
     """By its bare name: before and after an import, and where it lies."""
