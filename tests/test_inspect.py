@@ -214,4 +214,4 @@ def test_a_damaged_checkpoint(made, tmp_path):
     content = made.mt.read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     message = stopped(tmp_path / "cut.pt")
-    assert message.startswith(f"error: checkpoint {tmp_path}/cut.pt is damaged, incomplete or not a checkpoint")
+    assert message.startswith(f"error: checkpoint {tmp_path}/cut.pt is damaged, its table of contents")
