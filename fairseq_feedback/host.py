@@ -40,8 +40,6 @@ def allow_checkpoint_types() -> None:
     numpy arrays. When several workers resume, rank 0 sends them the checkpoint through the same loader with a
     placeholder for each tensor.
     """
-    if not hasattr(torch.serialization, "add_safe_globals"):
-        return
     multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
     numbers = {type(np.dtype(name)) for name in ("int64", "float64")}
     torch.serialization.add_safe_globals(

@@ -2,9 +2,39 @@
 
 import sys
 
+import cli
+import generation
+import helpers
 import pytest
 import trained
 from recipes import Recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the commands of a file of tests write."""
+    return tmp_path_factory.mktemp("module")
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return cli.make_data(folder)
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    return helpers.make_dictionary()
+
+
+@pytest.fixture(scope="module")
+def model(dictionary):
+    """Gives end-of-sentence a chance in every step."""
+    return generation.make_ending_model(dictionary)
+
+
+@pytest.fixture
+def sample(dictionary):
+    return generation.make_sample(dictionary)
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,11 @@ import torch
 from fairseq import search
 from fairseq.sequence_generator import SequenceGenerator
 from generation import assert_same_hypos, generate, longest, make_ending_model, make_sample
-from helpers import make_dictionary, make_language_model
+from helpers import make_language_model
 
 from fairseq_feedback.kernels.decoding import cache
 
 pytestmark = pytest.mark.core
-
-
-@pytest.fixture(scope="module")
-def dictionary():
-    return make_dictionary()
 
 
 def record_cross_rows(model, monkeypatch):

@@ -18,16 +18,6 @@ pytestmark = pytest.mark.core
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("verify")
-
-
-@pytest.fixture(scope="module")
-def data(folder):
-    return cli.make_data(folder)
-
-
-@pytest.fixture(scope="module")
 def saved(folder, data):
     """A folder with checkpoints of 2 and 4 updates, the last and the best."""
     train(folder, data, "saved", updates=4)

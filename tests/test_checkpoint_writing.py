@@ -24,16 +24,6 @@ EVERY_2 = ["--save-interval-updates", 2, "--disable-validation"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("writing")
-
-
-@pytest.fixture(scope="module")
-def data(folder):
-    return cli.make_data(folder)
-
-
-@pytest.fixture(scope="module")
 def size(folder, data):
     """Bytes of a checkpoint."""
     train(folder, data, "measured", updates=1)
@@ -197,7 +187,7 @@ else:
 
 @pytest.mark.parametrize("copies", [False, True], ids=["first", "copy"])
 def test_a_kill_leaves_the_old_file(tmp_path, copies):
-    source, path, part = (tmp_path / name for name in ("a.pt", "checkpoint_last.pt", "checkpoint_last.pt.tmp"))
+    source, path, part = (tmp_path / name for name in ("a.pt", "checkpoint_last.pt", "checkpoint_last.pt.part"))
     for name in (source, path):
         saving.save({"a": torch.zeros(100)}, name)
     before = path.read_bytes()

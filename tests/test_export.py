@@ -11,7 +11,6 @@ from helpers import (
     LM_VARIANTS,
     VARIANTS,
     make_batch,
-    make_dictionary,
     make_language_model,
     make_model,
     make_transformer,
@@ -25,11 +24,6 @@ pytestmark = [
 
 # fairseq's own transformer cannot be scripted with these either (test_what_the_host_cannot_script).
 NOT_SCRIPTABLE = ["gelu_accurate", "checkpoint_activations", "adaptive_softmax"]
-
-
-@pytest.fixture(scope="module")
-def dictionary():
-    return make_dictionary()
 
 
 def save_and_load(scripted):

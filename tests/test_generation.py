@@ -18,24 +18,9 @@ from generation import (
     search_slowly,
     sentences,
 )
-from helpers import make_dictionary, needs_current_fairseq
+from helpers import needs_current_fairseq
 
 pytestmark = pytest.mark.core
-
-
-@pytest.fixture(scope="module")
-def dictionary():
-    return make_dictionary()
-
-
-@pytest.fixture(scope="module")
-def model(dictionary):
-    return make_ending_model(dictionary)
-
-
-@pytest.fixture
-def sample(dictionary):
-    return make_sample(dictionary)
 
 
 # Beam search

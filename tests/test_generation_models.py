@@ -14,28 +14,12 @@ from generation import (
     assert_scores_are_forced,
     generate,
     make_ending_model,
-    make_sample,
     search_slowly,
     sentences,
 )
-from helpers import make_batch, make_dictionary, make_model, make_transformer
+from helpers import make_batch, make_model, make_transformer
 
 pytestmark = pytest.mark.core
-
-
-@pytest.fixture(scope="module")
-def dictionary():
-    return make_dictionary()
-
-
-@pytest.fixture(scope="module")
-def model(dictionary):
-    return make_ending_model(dictionary)
-
-
-@pytest.fixture
-def sample(dictionary):
-    return make_sample(dictionary)
 
 
 # Several models

@@ -22,16 +22,6 @@ pytestmark = pytest.mark.core
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("host")
-
-
-@pytest.fixture(scope="module")
-def data(folder):
-    return cli.make_data(folder)
-
-
-@pytest.fixture(scope="module")
 def checkpoint(folder, data):
     save_dir = folder / "checkpoints"
     cli.run("train", *cli.train_flags(data, save_dir, updates=1), log=folder / "log")

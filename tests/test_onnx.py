@@ -14,7 +14,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.data.data_utils import post_process
 from fairseq.sequence_generator import SequenceGenerator
-from helpers import VARIANTS, make_batch, make_dictionary, make_model
+from helpers import VARIANTS, make_batch, make_model
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models import serving
@@ -28,11 +28,6 @@ ATOL = 2e-5
 REFUSED = ["no_cross_attention"]
 # Which differ from others in numbers or in training only.
 SAME_GRAPH = ["no_scale_embedding", "shared_output", "tanh", "one_layer", "checkpoint_activations"]
-
-
-@pytest.fixture(scope="module")
-def dictionary():
-    return make_dictionary()
 
 
 def load_module(path):

@@ -11,11 +11,6 @@ import fairseq_feedback  # noqa: F401  lets torch read the types in its checkpoi
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("workers")
-
-
-@pytest.fixture(scope="module")
 def data(folder):
     # 5 batches of 8: two workers make 3 updates of them, and in the third one worker has nothing.
     return cli.make_data(folder)

@@ -14,8 +14,8 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_feedback.checkpoints.saving import PART
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.files import PART
 
 logger = logging.getLogger(__name__)
 

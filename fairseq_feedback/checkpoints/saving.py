@@ -1,20 +1,18 @@
-"""Checkpoints that are whole, or not there: whatever stops the writing, the file of before stays."""
+"""Checkpoints are written whole, and tried again when a disk fails."""
 
-import errno
 import logging
 import os
 import shutil
 import time
-from contextlib import contextmanager, suppress
 
 import torch
 
 from fairseq_feedback.checkpoints.verify import damage, newest_whole
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.files import whole
 
 logger = logging.getLogger(__name__)
 
-PART = ".tmp"
 WAITS = (2.5, 2.5)  # seconds before another try, as fairseq has them
 
 
@@ -35,7 +33,7 @@ def copy(source, path) -> None:
 def _write(path, fill) -> None:
     for wait in (*WAITS, None):
         try:
-            with whole(path) as f:
+            with whole(path, "wb", damage) as f:
                 fill(f)
             return
         except (OSError, RuntimeError) as error:
@@ -47,25 +45,6 @@ def _write(path, fill) -> None:
                 raise FeedbackError(_sentence(path, cause)) from error
             logger.warning(f"{path} was not written ({cause.strerror or cause}): trying again in {wait} seconds")
             time.sleep(wait)
-
-
-@contextmanager
-def whole(path):
-    """A file to write into. It gets its name when all of it is on the disk and reads back as it should."""
-    part = str(path) + PART
-    try:
-        with open(part, "wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        found = damage(part)
-        if found:
-            raise OSError(errno.EIO, f"it reads back damaged, {found}")
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.remove(part)
-        raise
 
 
 def _sentence(path, cause) -> str:

@@ -9,6 +9,7 @@ The options are those of the script that fairseq has in its repository and not i
 import os
 import re
 
+from fairseq_feedback.checkpoints.verify import damage
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import whole
 from fairseq_feedback.tools.program import quiet
@@ -121,5 +122,5 @@ def save(state, path):
 
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
-    with whole(path, "wb") as f:
+    with whole(path, "wb", damage) as f:
         torch.save(state, f)

@@ -1,9 +1,10 @@
 """Files that are read by lines, and files that are written whole."""
 
-import contextlib
 import json
 import os
+from contextlib import contextmanager
 
+from fairseq_feedback import files
 from fairseq_feedback.errors import FeedbackError
 
 
@@ -18,15 +19,12 @@ def read_lines(path):
             raise FeedbackError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-@contextlib.contextmanager
-def whole(path, mode="w"):
-    """A file to write to under a temporary name. It gets its own name when everything is written."""
-    path = os.fspath(path)
+@contextmanager
+def whole(path, mode="w", damage=None):
+    """As files.whole, in a folder that is made if it is missing."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    with open(path + ".part", mode, **text) as f:
+    with files.whole(path, mode, damage) as f:
         yield f
-    os.replace(path + ".part", path)
 
 
 def write_json(path, content):
