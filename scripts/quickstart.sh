@@ -12,7 +12,9 @@ set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../examples/quickstart/steps.sh"
 
 OUT=quickstart-run
-UPDATES=1000
+UPDATES=700
+TOKENS=1250
+WARMUP=200
 set_up "$@"
 # What other code, commands or corpus made is of no use: begin again. The report is made anew every time.
 begin_run "$(code_state scripts/quickstart.sh examples/common.sh "$QUICKSTART"/{steps.sh,[!r]*.py}) $UPDATES"

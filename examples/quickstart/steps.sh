@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# From nothing to models on the quickstart's corpus, in steps. OUT and UPDATES are those of the run; a script that sources
-# this sets both, and then calls set_up.
+# From nothing to models on the quickstart's corpus, in steps. A script that sources this sets what differs between runs:
+# OUT, UPDATES, an update's TOKENS, and WARMUP, in updates. Then it calls set_up.
 
 # shellcheck source=examples/common.sh
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common.sh"
@@ -55,8 +55,8 @@ train() { # NAME ARCH DECODER-LAYERS
         --encoder-normalize-before --decoder-normalize-before --share-all-embeddings --dropout 0 \
         --criterion label_smoothed_cross_entropy --label-smoothing 0.1 \
         --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 1.0 --seed 1 \
-        --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates 150 --total-num-update "$UPDATES" \
-        --max-tokens 2500 --max-update "$UPDATES" \
+        --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates "$WARMUP" --total-num-update "$UPDATES" \
+        --max-tokens "$TOKENS" --max-update "$UPDATES" \
         --save-dir "$OUT/$1" --no-epoch-checkpoints --keep-interval-updates 1 \
         --save-interval-updates 250 --validate-interval-updates 250 --save-interval 1000 --validate-interval 1000 \
         --log-format simple --log-interval 100

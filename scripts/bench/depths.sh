@@ -14,6 +14,8 @@ source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../../examples/qui
 
 OUT=depths-run
 UPDATES=1500
+TOKENS=2500
+WARMUP=150
 REPEATS=3
 option --repeats N REPEATS number "times to translate ($REPEATS)"
 set_up "$@"
