@@ -299,7 +299,7 @@ def test_flags_are_frozen():
     hosts = {a.dest for a in parser._actions} - {"help"}
     refused = {flag[2:].replace("-", "_") for flag in UNSUPPORTED}
     assert ours - hosts == {
-        "memory_span", "unshared_memory_kv", "feedback_kernel", "adaptive_span", "adaptive_span_ramp",
+        "memory_span", "unshared_memory_kv", "feedback_kernel", "decoder_init", "adaptive_span", "adaptive_span_ramp",
         "adaptive_span_start", "decoder_head_dim", "embedding_dropout", "output_dropout", "output_bias",
     }  # fmt: skip
     assert hosts - ours == refused, "take it or refuse it by name"
