@@ -64,8 +64,8 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
 
     decoder_init: ChoiceEnum(["fairseq", "authors"]) = option(
         "fairseq",
-        "how the layers begin: as fairseq's transformer, or as in the code of the paper's authors (what ends a sublayer "
-        "is divided by sqrt(2 * layers), relative positions are N(0, 1))",
+        "how the layers begin: as fairseq's transformer, or as in the code of the paper's authors (what ends a "
+        "sublayer is divided by sqrt(2 * layers), relative positions are N(0, 1))",
     )
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _as_in_translation("activation_fn")
     no_decoder_final_norm: bool = _as_in_translation("no_decoder_final_norm")
