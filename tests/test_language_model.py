@@ -44,7 +44,7 @@ def to_literal(model, options):
         heads=decoder.heads,
         embed_dim=decoder.embed_dim,
         padding_idx=decoder.padding_idx,
-        normalize_before=True,
+        normalize_before=not options.get("decoder_post_norm", False),
         unshared_memory_kv=options.get("unshared_memory_kv", False),
         memory_span=decoder.memory_span,
         memory_init_slots=decoder.memory_span,  # "with zero slots": as many as a step sees
@@ -300,7 +300,8 @@ def test_flags_are_frozen():
     refused = {flag[2:].replace("-", "_") for flag in UNSUPPORTED}
     assert ours - hosts == {
         "memory_span", "unshared_memory_kv", "feedback_kernel", "decoder_init", "adaptive_span", "adaptive_span_ramp",
-        "adaptive_span_start", "decoder_head_dim", "embedding_dropout", "output_dropout", "output_bias",
+        "adaptive_span_start", "decoder_post_norm", "decoder_head_dim", "embedding_dropout", "output_dropout",
+        "output_bias",
     }  # fmt: skip
     assert hosts - ours == refused, "take it or refuse it by name"
     for field in fields(FeedbackLanguageModelConfig):

@@ -96,7 +96,8 @@ def prepare(args, data, size):
     if data == "WikiText-2":
         if not args.wikitext:
             raise FeedbackError("--wikitext: give the folder of WikiText-2")
-        parts = [[line + "\n" for line in read_lines(f"{args.wikitext}/wiki.{part}.tokens")] for part in ("valid", "test")]
+        texts = [read_lines(f"{args.wikitext}/wiki.{part}.tokens") for part in ("valid", "test")]
+        parts = [[line + "\n" for line in text] for text in texts]
         more = ["--nwordssrc", 8000]
     else:
         if not args.shakespeare:

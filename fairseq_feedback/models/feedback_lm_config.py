@@ -68,6 +68,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
         "sublayer is divided by sqrt(2 * layers), relative positions are N(0, 1))",
     )
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _as_in_translation("activation_fn")
+    decoder_post_norm: bool = option(False, "apply layernorm after each decoder block, not before")
     no_decoder_final_norm: bool = _as_in_translation("no_decoder_final_norm")
     layernorm_embedding: bool = _as_in_translation("layernorm_embedding")
     no_scale_embedding: bool = _as_in_translation("no_scale_embedding")

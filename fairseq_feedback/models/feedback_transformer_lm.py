@@ -144,7 +144,7 @@ UNSUPPORTED = {
     "--char-embedder-highway-layers": "see --character-embeddings",
     "--decoder-learned-pos": "its positions are relative",
     "--no-token-positional-embeddings": "its positions are relative, there are no others",
-    "--decoder-normalize-before": "it always is",
+    "--decoder-normalize-before": "norms come before, unless --decoder-post-norm is given",
     "--relu-dropout": "use --activation-dropout",
     "--base-layers": "BASE layers process all steps at once",
     "--base-sublayers": "see --base-layers",
@@ -220,7 +220,7 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         if not hasattr(task, "carry_memory"):
             logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
         host = to_transformer_config(config, memory)
-        host.decoder.normalize_before = True
+        host.decoder.normalize_before = not config.decoder_post_norm
         host.no_token_positional_embeddings = True
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
