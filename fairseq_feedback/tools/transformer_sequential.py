@@ -77,7 +77,8 @@ class Theirs:
         if not self.same_in_all_layers(POSITIONS):
             raise self.unexpected("layers.*." + POSITIONS)
         found = dict(feedback=True, pre_norm=self.pre_norm, vocab_sz=self.symbols, hid_sz=self.width)
-        found.update(nlayers=self.layers, nheads=self.heads, inner_hid_sz=self.ffn, attn_lim=self.span, adapt_span=self.adaptive)
+        found.update(nlayers=self.layers, nheads=self.heads, inner_hid_sz=self.ffn)
+        found.update(attn_lim=self.span, adapt_span=self.adaptive)
         if self.args.get("head_dim"):  # 0: follows from the others
             found["head_dim"] = self.head_dim
         if self.args.get("share_proj_kv"):  # without it, layers may still be the same
