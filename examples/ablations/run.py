@@ -26,27 +26,27 @@ MODEL = [
     *("--task", "feedback_lm", "--arch", "feedback_transformer_lm_tiny", "--criterion", "feedback_lm_loss"),
     *("--decoder-embed-dim", 64, "--decoder-ffn-embed-dim", 256, "--decoder-attention-heads", 4, "--memory-span", 64),
     *("--share-decoder-input-output-embed", "--attention-dropout", 0.1, "--activation-dropout", 0.1),
-    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", 0.5, "--lr", 2e-3),
-    *("--lr-scheduler", "polynomial_decay", "--warmup-updates", 25, "--batch-size-valid", 64),
+    *("--optimizer", "adam", "--adam-betas", "(0.9, 0.98)", "--clip-norm", 0.5, "--lr", 4e-3),
+    *("--lr-scheduler", "polynomial_decay", "--warmup-updates", 30, "--batch-size", 32),
+    *("--tokens-per-sample", 32, "--batch-size-valid", 32),
     *("--cpu", "--num-workers", 0, "--no-save", "--validate-interval", 1_000_000, "--log-format", "json"),
 ]
-# Characters of Tiny Shakespeare to train on, and how the streams are cut; WikiText-2's are words.
+# Characters of Tiny Shakespeare to train on; WikiText-2's are words.
 DATA = {
-    "Tiny Shakespeare": (None, 64, 32),
-    "its first 100,000 characters": (100_000, 64, 32),  # 49 updates an epoch
-    "its first 51,200 characters": (51_200, 64, 40),  # 20 updates an epoch, as char-PTB has with the paper's numbers
-    "WikiText-2": (None, 32, 32),
+    "Tiny Shakespeare": None,
+    "its first 51,200 characters": 51_200,  # 50 updates an epoch
+    "its first 20,480 characters": 20_480,  # 20 updates an epoch, as char-PTB has with the paper's numbers
+    "WikiText-2": None,
 }
-# (data, layers, updates, the flag that is tried with each of its values)
 INIT = [["--decoder-init", "fairseq"], ["--decoder-init", "authors"]]
 OFFSET = [[], ["--random-offset"]]
-EXPERIMENTS = [
-    ("Tiny Shakespeare", 3, 150, INIT),
+EXPERIMENTS = [  # data, layers, updates, what is tried
+    ("Tiny Shakespeare", 3, 300, INIT),
     ("Tiny Shakespeare", 12, 100, INIT),
-    ("WikiText-2", 3, 150, INIT),
-    ("WikiText-2", 12, 100, INIT),
-    ("its first 100,000 characters", 2, 400, OFFSET),
+    ("its first 20,480 characters", 2, 400, OFFSET),
     ("its first 51,200 characters", 2, 400, OFFSET),
+    ("WikiText-2", 3, 300, INIT),
+    ("WikiText-2", 12, 100, INIT),
 ]
 
 
@@ -72,9 +72,8 @@ def train(args, data, layers, updates, flags, seed):
     result = os.path.join(args.out, "results", name + ".json")
     if os.path.exists(result):
         return
-    size, streams, length = DATA[data]
-    command = [prepare(args, data, size), "--user-dir", "fairseq_feedback", *MODEL, *flags, "--seed", seed]
-    command += ["--decoder-layers", layers, "--batch-size", streams, "--tokens-per-sample", length]
+    command = [prepare(args, data), "--user-dir", "fairseq_feedback", *MODEL, *flags, "--seed", seed]
+    command += ["--decoder-layers", layers]
     command += ["--max-update", updates, "--total-num-update", updates, "--validate-interval-updates", updates // 5]
     print(f"{name} …", flush=True)
     start = time.time()
@@ -87,7 +86,7 @@ def train(args, data, layers, updates, flags, seed):
     write_json(result, {**found, "bits": min(loss for _, loss in curve), "curve": curve})
 
 
-def prepare(args, data, size):
+def prepare(args, data):
     """Binary data -> its folder."""
     out = os.path.join(args.out, re.sub(r"\W+", "-", data))
     if os.path.isdir(out + "/bin"):
@@ -97,16 +96,16 @@ def prepare(args, data, size):
         if not args.wikitext:
             raise FeedbackError("--wikitext: give the folder of WikiText-2")
         texts = [read_lines(f"{args.wikitext}/wiki.{part}.tokens") for part in ("valid", "test")]
-        parts = [[line + "\n" for line in text] for text in texts]
+        parts = [[line + "\n" for line in text] for text in (texts[0], texts[1][:250])]
         more = ["--nwordssrc", 8000]
     else:
         if not args.shakespeare:
             raise FeedbackError("--shakespeare: give the text of Tiny Shakespeare")
         texts = corpus.split(corpus.read(args.shakespeare))
-        texts = [texts[0][:size], texts[1]]
+        texts = [texts[0][: DATA[data]], texts[1][:20_000]]
         parts = [[corpus.symbols(paragraph) + "\n" for paragraph in corpus.paragraphs(text)] for text in texts]
         more = []
-    for split, lines in zip(("train", "valid"), (parts[0], parts[1][:500])):
+    for split, lines in zip(("train", "valid"), parts):
         with whole(f"{out}/{split}.txt") as f:
             f.writelines(lines)
     flags = ["--only-source", "--destdir", out + "/part", "--trainpref", out + "/train.txt", *more]
