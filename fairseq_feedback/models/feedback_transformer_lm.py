@@ -36,8 +36,7 @@ BANDS = "20000,40000,200000"
 
 # Numbers of Fan et al. (2020), Table 9, its "dropout rate" being that of attention and ReLU (section 7.6). What a
 # table leaves out is as in "feedback_transformer_lm", which has the sizes of fairseq's transformer_lm. Keys and values
-# are shared, as the method has it and WikiText-103's 126M of Table 3 say; where they are not, the parameters of Table 9
-# say so.
+# are shared on WikiText-103, as the 126M of Table 3 say; elsewhere they are not, as the parameters of Table 9 say.
 ARCHITECTURES = {
     "feedback_transformer_lm": dict(
         decoder_embed_dim=512,

@@ -117,7 +117,7 @@ class FeedbackLMTask(LanguageModelingTask):
             length = self._block_length(epoch)
             if self.args.random_offset:
                 with data_utils.numpy_seed(kwargs.get("seed", 1), epoch):
-                    first = np.random.randint(1, length + 1)
+                    first = int(np.random.randint(1, length + 1))
             if max_tokens is not None:
                 rows = min(max_sentences or max_tokens, max(1, max_tokens // length))
             frequencies = self.args.update_freq
