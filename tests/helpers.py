@@ -71,6 +71,11 @@ LM_VARIANTS = OrderedDict(
     span_1=dict(memory_span=1),
     head_dim=dict(decoder_head_dim=10),
     odd_head_dim=dict(decoder_head_dim=3, unshared_memory_kv=True),
+    post_norm=dict(decoder_post_norm=True),
+    post_norm_adaptive_span=dict(
+        decoder_post_norm=True, memory_span=9, adaptive_span=True, adaptive_span_ramp=3, adaptive_span_start=4
+    ),
+    post_norm_unshared=dict(decoder_post_norm=True, unshared_memory_kv=True),
     adaptive_span=dict(memory_span=9, adaptive_span=True, adaptive_span_ramp=3, adaptive_span_start=4),
     adaptive_span_unshared=dict(
         memory_span=9, adaptive_span=True, adaptive_span_ramp=2, adaptive_span_start=2, unshared_memory_kv=True

@@ -35,14 +35,16 @@ class Sentences(list):
     rows=st.integers(1, 4),
     groups=st.integers(1, 3),
     length=st.integers(1, 12),
+    first=st.none() | st.integers(1, 12),
 )
-def test_every_token_is_predicted_once_in_order(lengths, rows, groups, length):
+def test_every_token_is_predicted_once_in_order(lengths, rows, groups, length, first):
     total = sum(lengths)
     tokens = torch.arange(100, 100 + total)
     corpus = Corpus(Sentences(tokens.split(lengths)), "train")
     if total < rows * groups:
         return
-    blocks = StreamBlocks(corpus, rows, groups, length, pad=1, eos=2)
+    first = min(first or length, length)
+    blocks = StreamBlocks(corpus, rows, groups, length, 1, 2, first)
     streams = {}
     for number, indices in enumerate(blocks.batches()):
         batch = blocks.collater([blocks[i] for i in indices])
@@ -50,7 +52,8 @@ def test_every_token_is_predicted_once_in_order(lengths, rows, groups, length):
         assert (batch["block"], batch["group"]) == (block, group)
         source, target = batch["net_input"]["src_tokens"], batch["target"]
         assert batch["ntokens"] == int((target != 1).sum()) > 0
-        assert target.size(1) <= length + 1 and (target[:, 0] != 1).all(), "no row is empty, or padded on the left"
+        assert target.size(1) <= (length if block > 0 else first) + 1
+        assert (target[:, 0] != 1).all(), "no row is empty, or padded on the left"
         for row in range(rows):
             words = target[row][target[row] != 1].tolist()
             before = source[row][source[row] != 1].tolist()

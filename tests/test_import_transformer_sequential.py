@@ -22,7 +22,7 @@ SPANS = [f"layers.{i}.attn.attn.adaptive_span" for i in range(LAYERS)]
 pytestmark = pytest.mark.core
 
 
-def random_weights(shared, span, adaptive, seed=0):
+def random_weights(shared, span, adaptive, pre_norm=True, seed=0):
     """Names and shapes of their weights."""
     g = torch.Generator().manual_seed(seed)
 
@@ -33,7 +33,7 @@ def random_weights(shared, span, adaptive, seed=0):
     weights["out.out_emb.bias"] = normal(len(SYMBOLS))
     weights["single_memory_attn_params"] = normal(1, LAYERS + 1)
     weights["single_memory_attn_buf"] = torch.zeros(1, LAYERS + 1)
-    norms = ["out_norm"]
+    norms = ["out_norm"] if pre_norm else []
     positions = normal(1, HEAD_DIM, span)
     for i in range(LAYERS):
         name = f"layers.{i}."
@@ -51,7 +51,7 @@ def random_weights(shared, span, adaptive, seed=0):
     for norm in norms:
         weights.update({norm + ".weight": normal(WIDTH, mean=1.0), norm + ".bias": normal(WIDTH)})
     for i in range(LAYERS if shared else 0):
-        for part in ("attn.proj_key.weight", "attn.proj_val.weight", "norm1.weight", "norm1.bias"):
+        for part in ["attn.proj_key.weight", "attn.proj_val.weight", *(["norm1.weight", "norm1.bias"] * pre_norm)]:
             weights[f"layers.{i}.{part}"] = weights[f"layers.0.{part}"]
     return weights
 
@@ -64,16 +64,17 @@ def oracle(weights, tokens, memory=None):
     memory = torch.zeros(span, WIDTH, dtype=torch.float64) if memory is None else memory
     distance = torch.arange(span - 1, -1, -1)  # 0: the step before
 
-    def norm(x, name):
-        return F.layer_norm(x, (WIDTH,), w[name + ".weight"], w[name + ".bias"])
+    def norm(x, name, here=True):
+        return F.layer_norm(x, (WIDTH,), w[name + ".weight"], w[name + ".bias"]) if here else x
 
+    pre_norm = "out_norm.weight" in w
     found = []
     for token in tokens:
         states = [w["in_emb.weight"][token]]
         for i in range(LAYERS):
             name, x = f"layers.{i}.", states[-1]
-            query = (w[name + "attn.proj_query.weight"] @ norm(x, name + "norm1")).view(HEADS, HEAD_DIM)
-            slots = norm(memory, name + "norm1")
+            query = (w[name + "attn.proj_query.weight"] @ norm(x, name + "norm1", pre_norm)).view(HEADS, HEAD_DIM)
+            slots = norm(memory, name + "norm1", pre_norm)
             keys = (slots @ w[name + "attn.proj_key.weight"].t()).view(span, HEADS, HEAD_DIM)
             values = (slots @ w[name + "attn.proj_val.weight"].t()).view(span, HEADS, HEAD_DIM)
             scores = torch.einsum("hd,jhd->hj", query, keys) + query @ positions
@@ -83,12 +84,13 @@ def oracle(weights, tokens, memory=None):
                 seen = ((ratio.view(-1, 1) * span - distance) / RAMP + 1).clamp(0, 1)
                 attention = attention * seen / (attention * seen).sum(-1, keepdim=True)
             z = torch.einsum("hj,jhd->hd", attention, values).reshape(-1)
-            x = x + w[name + "attn.proj_out.weight"] @ z
-            inner = w[name + "ff.fc1.weight"] @ norm(x, name + "norm2") + w[name + "ff.fc1.bias"]
-            states.append(x + w[name + "ff.fc2.weight"] @ inner.relu() + w[name + "ff.fc2.bias"])
+            x = norm(x + w[name + "attn.proj_out.weight"] @ z, name + "norm1", not pre_norm)
+            inner = w[name + "ff.fc1.weight"] @ norm(x, name + "norm2", pre_norm) + w[name + "ff.fc1.bias"]
+            x = x + w[name + "ff.fc2.weight"] @ inner.relu() + w[name + "ff.fc2.bias"]
+            states.append(norm(x, name + "norm2", not pre_norm))
         mixed = torch.softmax(w["single_memory_attn_params"][0], dim=0) @ torch.stack(states)
         memory = torch.cat([memory[1:], mixed[None]])
-        scores = w["out.out_emb.weight"] @ norm(states[-1], "out_norm") + w["out.out_emb.bias"]
+        scores = w["out.out_emb.weight"] @ norm(states[-1], "out_norm", pre_norm) + w["out.out_emb.bias"]
         found.append(torch.log_softmax(scores, dim=0))
     return torch.stack(found), memory
 
@@ -132,10 +134,15 @@ SAVED = dict(feedback=True, pre_norm=True, adapt_span_len=float(RAMP), head_dim=
 @pytest.mark.parametrize("args", [None, argparse.Namespace(**SAVED)], ids=["flags", "args"])
 @pytest.mark.parametrize("span, adaptive", [(5, False), (16, True), (70, True)], ids=["fixed", "adaptive", "trimmed"])
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
-def test_log_probabilities(bring_over, tmp_path, shared, span, adaptive, args):
-    weights = random_weights(shared, span, adaptive)
+@pytest.mark.parametrize("pre_norm", [True, False], ids=["pre_norm", "post_norm"])
+def test_log_probabilities(bring_over, tmp_path, capsys, pre_norm, shared, span, adaptive, args):
+    weights = random_weights(shared, span, adaptive, pre_norm)
     flags = ["--adaptive-span-ramp", RAMP] if adaptive and args is None else []
+    args = args and argparse.Namespace(**{**vars(args), "pre_norm": pre_norm})
     assert bring_over(weights, *flags, args=args, prefix="module." if args is None else "") is None
+    said = capsys.readouterr().out
+    assert ("norms the memory of the block before twice" in said) == pre_norm
+    assert ("--decoder-post-norm" in said) != pre_norm
     model, rows = imported(tmp_path)
     assert (model.decoder.memory.k_proj is not None) == shared
     theirs = torch.randint(len(SYMBOLS), (2, 12), generator=torch.Generator().manual_seed(1))
@@ -199,7 +206,8 @@ def replaced(name, *shape):
 @pytest.mark.parametrize(
     "change, options, sentence",
     [
-        (without("out_norm"), {}, "theirs.pt is of a post-norm model"),
+        (without("out_norm"), dict(args={"pre_norm": True}), "--pre-norm is True in its args, False in its weights"),
+        (without("out_norm.bias"), {}, "out_norm.bias is missing"),
         (without("single_memory"), {}, "theirs.pt is not of a feedback model"),
         (without("layers.1.norm2"), {}, "another model: layers.1.norm2.weight is missing"),
         (replaced("layers.2.attn.proj_out.weight", WIDTH, 5), {}, "layers.2.attn.proj_out.weight is (10, 5)"),

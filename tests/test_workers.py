@@ -132,6 +132,23 @@ def test_workers_share_the_streams_of_a_language_model(folder):
         torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
 
 
+def test_random_offsets_are_the_same_for_all_workers(folder):
+    """Over three epochs of two workers, stopped in the second, as one worker with two batches an update."""
+    text = cli.make_text(folder, "offset-text")
+    more = ["--attention-dropout", 0, "--activation-dropout", 0, "--optimizer", "sgd", "--lr", 0.1, "--random-offset"]
+    flags = cli.train_lm_flags(text, folder / "offsets1", *more, "--update-freq", 2, updates=14)
+    one = cli.run("train", *flags, log=folder / "log")
+    found = []
+    for updates in (8, 14):
+        done, _ = train_by_two(folder, text, "offsets2", *more, flags_of=cli.train_lm_flags, updates=updates)
+        found += cli.logged(done.stdout, "train_inner")
+    expected = cli.logged(one.stdout, "train_inner")
+    assert expected[-1]["epoch"] == found[-1]["epoch"] and len({stats["epoch"] for stats in expected}) == 3
+    assert [stats["wpb"] for stats in found] == [stats["wpb"] for stats in expected]
+    for a, b in zip(found, expected):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), abs=0.02)
+
+
 def test_a_language_model_resumes_in_mid_epoch(folder):
     """The first worker finds its memory in the checkpoint, the other replays the text before."""
     text = cli.make_text(folder, "resumed-text")

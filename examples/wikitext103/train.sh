@@ -32,7 +32,8 @@ case $KIND in
         model=("${TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 4 --decoder-embed-dim 512 --decoder-input-dim 512 --decoder-output-dim 512
             --decoder-ffn-embed-dim 4096 --decoder-attention-heads 8 --adaptive-input --tie-adaptive-weights
-            --tie-adaptive-proj --adaptive-input-cutoff "20000,60000" --adaptive-softmax-cutoff "20000,60000"
+            --tie-adaptive-proj
+            --adaptive-input-cutoff "20000,40000,200000" --adaptive-softmax-cutoff "20000,40000,200000"
             --dropout 0.1 --attention-dropout 0.1 --activation-dropout 0.1)
         ;;
 esac

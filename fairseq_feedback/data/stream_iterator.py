@@ -29,6 +29,7 @@ class StreamIterator(EpochBatchIterator):
         state = super().state_dict()
         state["streams"] = self.dataset.streams
         state["length"] = self.dataset.length
+        state["first"] = self.dataset.first
         state["block"] = state["iterations_in_epoch"] // self.batches
         state["memory"] = self._memory_to_save() if state["block"] > 0 else {}
         return state
@@ -61,6 +62,12 @@ class StreamIterator(EpochBatchIterator):
                     f"the checkpoint stopped in the middle of {then[0]} streams with blocks of {then[1]} tokens, "
                     f"now there are {now[0]} with blocks of {now[1]}: give the same --tokens-per-sample, and the same "
                     "product of workers, --update-freq and --batch-size; or --reset-dataloader"
+                )
+            then, now = state.get("first", state["length"]), self.dataset.first
+            if then != now:
+                raise FeedbackError(
+                    f"the checkpoint stopped in the middle of an epoch whose first blocks have {then} tokens, now they "
+                    f"have {now}: give the same --seed, and --random-offset as before; or --reset-dataloader"
                 )
             # The host keeps the state as long as it runs: it should not keep the memory.
             self._take_memory(state.pop("memory"), state["block"])

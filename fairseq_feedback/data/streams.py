@@ -1,15 +1,15 @@
 """A corpus as streams of blocks.
 
 The corpus is one row of tokens. It is cut into S streams of equal length (some have one token more), and each stream
-into blocks of M tokens. Batch k of a group holds block k of the group's streams, so the text of a row goes on in the
-next batch, and with it the memory. Every token is predicted exactly once, from the token before it and the memory;
-before the first token of the corpus stands the end-of-sentence symbol.
+into blocks of M tokens, of which the first may be shorter. Batch k of a group holds block k of the group's streams, so
+the text of a row goes on in the next batch, and with it the memory. Every token is predicted exactly once, from the
+token before it and the memory; before the first token of the corpus stands the end-of-sentence symbol.
 
 Streams are dealt out to groups of equal size: a group for each worker and each batch of --update-freq. So four workers
 train as one worker with --update-freq 4 does.
 """
 
-from typing import List
+from typing import List, Optional
 
 import numpy as np
 import torch
@@ -44,13 +44,16 @@ class Corpus(FairseqDataset):
 class StreamBlocks(FairseqDataset):
     """Its item (k·G + j)·B + b is block k of stream b of group j; there are G groups of B streams."""
 
-    def __init__(self, corpus: Corpus, rows: int, groups: int, length: int, pad: int, eos: int):
+    def __init__(
+        self, corpus: Corpus, rows: int, groups: int, length: int, pad: int, eos: int, first: Optional[int] = None
+    ):
         self.corpus, self.rows, self.groups, self.length = corpus, rows, groups, length
+        self.first = first or length  # tokens of the first block
         self.pad, self.eos = pad, eos
         self.streams = rows * groups
         self.shortest, self.longer = divmod(len(corpus), self.streams)
         # Streams with one token more have it in their last block.
-        self.blocks = max(1, -(-self.shortest // length))
+        self.blocks = 1 + max(0, -((self.first - self.shortest) // length))
 
     def __len__(self) -> int:
         return self.blocks * self.streams
@@ -62,8 +65,8 @@ class StreamBlocks(FairseqDataset):
         """The first token of a block, and the one after its last."""
         first = stream * self.shortest + min(stream, self.longer)
         end = first + self.shortest + (stream < self.longer)
-        start = first + block * self.length
-        return start, end if block == self.blocks - 1 else start + self.length
+        start, stop = (first + max(0, self.first + (number - 1) * self.length) for number in (block, block + 1))
+        return start, end if block == self.blocks - 1 else stop
 
     def __getitem__(self, index: int):
         batch, row = divmod(index, self.rows)

@@ -13,6 +13,7 @@ from fairseq_feedback.kernels import reference
 from fairseq_feedback.kernels.decoding import packing
 from fairseq_feedback.kernels.weights import Affine, LayerWeights, MemoryWeights, Weights
 from fairseq_feedback.models import warm_start
+from fairseq_feedback.modules import initialisation
 from fairseq_feedback.modules.feedback_decoder_layer import FeedbackDecoderLayer
 from fairseq_feedback.modules.feedback_memory import FeedbackMemory
 
@@ -29,6 +30,8 @@ class DecoderWeights(TransformerDecoderBase):
         self.memory = FeedbackMemory(
             self.num_layers, self.embed_dim, self.heads, cfg.memory, self.pre_norm
         )
+        if str(cfg.decoder_init) == "authors":
+            initialisation.as_authors(self.layers, self.memory, self.pre_norm)
         name = FeedbackDecoderLayer.__name__
         self.layer_dropout = FairseqDropout(cfg.dropout, module_name=name)
         self.attention_dropout = FairseqDropout(cfg.attention_dropout, module_name=name)

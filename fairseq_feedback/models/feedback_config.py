@@ -70,6 +70,12 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "derived by hand; warns where it must fall back) or auto (the fastest that can do the run)",
     )
 
+    decoder_init: ChoiceEnum(["fairseq", "authors"]) = option(
+        "fairseq",
+        "how the decoder's layers begin: as fairseq's transformer, or as in the code of the paper's authors (with "
+        "--decoder-normalize-before, what ends a sublayer is divided by sqrt(2 * layers))",
+    )
+
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = option(
         "relu", "activation function to use"
     )

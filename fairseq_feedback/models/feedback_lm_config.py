@@ -62,7 +62,13 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     unshared_memory_kv: Optional[bool] = option(None, _DEFAULT_AND_HELP["unshared_memory_kv"][1])
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _as_in_translation("feedback_kernel")
 
+    decoder_init: ChoiceEnum(["fairseq", "authors"]) = option(
+        "fairseq",
+        "how the layers begin: as fairseq's transformer, or as in the code of the paper's authors (what ends a "
+        "sublayer is divided by sqrt(2 * layers), relative positions are N(0, 1))",
+    )
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _as_in_translation("activation_fn")
+    decoder_post_norm: bool = option(False, "apply layernorm after each decoder block, not before")
     no_decoder_final_norm: bool = _as_in_translation("no_decoder_final_norm")
     layernorm_embedding: bool = _as_in_translation("layernorm_embedding")
     no_scale_embedding: bool = _as_in_translation("no_scale_embedding")

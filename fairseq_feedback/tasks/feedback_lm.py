@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import List, Optional
 
+import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import data_utils
@@ -34,6 +35,13 @@ class FeedbackLMConfig(LanguageModelingConfig):
     bptt_warmup_epochs: int = field(default=0, metadata={"help": "train that many epochs with short blocks first"})
     bptt_warmup_tokens: Optional[int] = field(
         default=None, metadata={"help": "tokens of a short block (default: half of --tokens-per-sample)"}
+    )
+    random_offset: bool = field(
+        default=False,
+        metadata={
+            "help": "let the first blocks of an epoch of training have a random length, so that blocks do not end at "
+            "the same tokens in every epoch"
+        },
     )
     save_memory_mb: float = field(
         default=256,
@@ -104,9 +112,12 @@ class FeedbackLMTask(LanguageModelingTask):
                 dataset, max_tokens=max_tokens, max_sentences=max_sentences, **kwargs
             )
         epoch, workers = kwargs.get("epoch", 1), kwargs.get("num_shards", 1)
-        length, rows, batches = self.args.tokens_per_sample, max_sentences or 1, 1
+        length, first, rows, batches = self.args.tokens_per_sample, None, max_sentences or 1, 1
         if dataset.trains:
             length = self._block_length(epoch)
+            if self.args.random_offset:
+                with data_utils.numpy_seed(kwargs.get("seed", 1), epoch):
+                    first = int(np.random.randint(1, length + 1))
             if max_tokens is not None:
                 rows = min(max_sentences or max_tokens, max(1, max_tokens // length))
             frequencies = self.args.update_freq
@@ -118,10 +129,10 @@ class FeedbackLMTask(LanguageModelingTask):
                 f"({rows} in a batch, {workers} workers, --update-freq {batches}). "
                 "Give a smaller --batch-size or --batch-size-valid"
             )
-        blocks = StreamBlocks(dataset, rows, groups, length, self.dictionary.pad(), self.dictionary.eos())
+        blocks = StreamBlocks(dataset, rows, groups, length, self.dictionary.pad(), self.dictionary.eos(), first)
         logger.info(
             f"{dataset.split}: {len(dataset):,} tokens in {blocks.streams} streams of {blocks.shortest:,}, "
-            f"{blocks.blocks:,} blocks of {length} each"
+            f"{blocks.blocks:,} blocks of {length} each" + (f", the first of {first}" if first else "")
         )
         return StreamIterator(
             blocks,
@@ -267,9 +278,10 @@ def _replay(blocks: StreamBlocks, group: int, end: int, model) -> CarriedMemory:
         model = model.module
     device = next(model.parameters()).device
     first = max(0, end - math.ceil(model.slots_to_carry() / blocks.length))
+    tokens = blocks.range_of(0, end)[0] - blocks.range_of(0, first)[0]
     logger.info(
         f"group {group}: the checkpoint does not hold the memory of these streams, so it is rebuilt by replaying the "
-        f"{(end - first) * blocks.length} tokens before"
+        f"{tokens} tokens before"
     )
     carried = CarriedMemory()
     trains = model.training

@@ -24,9 +24,10 @@ SYMBOLS = {"embed_tokens.weight": "in_emb.weight", "output_projection.weight": "
 SYMBOLS["output_bias"] = "out.out_emb.bias"
 LAYER = {"self_attn.q_proj": "attn.proj_query", "self_attn.out_proj": "attn.proj_out", "self_attn_layer_norm": "norm1"}
 LAYER.update({"fc1": "ff.fc1", "fc2": "ff.fc2", "final_layer_norm": "norm2"})
-SHARED = {"memory.k_proj": "attn.proj_key", "memory.v_proj": "attn.proj_val", "memory.layer_norm": "norm1"}
+SHARED = {"memory.k_proj": "attn.proj_key", "memory.v_proj": "attn.proj_val"}
 UNSHARED = {"self_attn.k_proj": "attn.proj_key", "self_attn.v_proj": "attn.proj_val"}
-UNSHARED["self_attn.memory_layer_norm"] = "norm1"
+# Of pre-norm models: the norms of the memory.
+SHARED_NORM, UNSHARED_NORM = {"memory.layer_norm": "norm1"}, {"self_attn.memory_layer_norm": "norm1"}
 
 
 def bring_over(args):
@@ -38,6 +39,11 @@ def bring_over(args):
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), words))
     model = FeedbackLMTask(cfg.task, dictionary).build_model(cfg.model)
     fill(model.state_dict(), theirs, rows)
+    if theirs.pre_norm:
+        print(
+            "their code norms the memory of the block before twice, which is not in the paper's equations: from the "
+            "second block on its scores differ a little from those of the imported model"
+        )
     save(model, cfg, dictionary, args)
     return flags
 
@@ -54,10 +60,7 @@ class Theirs:
         self.weights = {name[7:] if name.startswith("module.") else name: w for name, w in weights.items()}
         if MIX not in self.weights:
             raise FeedbackError(f"--checkpoint {path} is not of a feedback model (no {MIX})")
-        if "out_norm.weight" not in self.weights:
-            raise FeedbackError(
-                f"--checkpoint {path} is of a post-norm model (no out_norm): only those with --pre-norm can be imported"
-            )
+        self.pre_norm = "out_norm.weight" in self.weights
         args = state.get("args") or {}
         self.args = args if isinstance(args, dict) else vars(args)
         self.measure()
@@ -69,12 +72,14 @@ class Theirs:
         self.heads = self.get("layers.0.attn.proj_query.weight", None, self.width).size(0) // self.head_dim
         self.ffn = self.get("layers.0.ff.fc1.weight", None, self.width).size(0)
         self.adaptive = any(name.endswith(RATIO) for name in self.weights)
-        names = ("attn.proj_key.weight", "attn.proj_val.weight", "norm1.weight", "norm1.bias")
+        names = ["attn.proj_key.weight", "attn.proj_val.weight"]
+        names += ["norm1.weight", "norm1.bias"] if self.pre_norm else []
         self.shared = all(self.same_in_all_layers(name) for name in names)
         if not self.same_in_all_layers(POSITIONS):
             raise self.unexpected("layers.*." + POSITIONS)
-        found = dict(feedback=True, pre_norm=True, vocab_sz=self.symbols, hid_sz=self.width, nlayers=self.layers)
-        found.update(nheads=self.heads, inner_hid_sz=self.ffn, attn_lim=self.span, adapt_span=self.adaptive)
+        found = dict(feedback=True, pre_norm=self.pre_norm, vocab_sz=self.symbols, hid_sz=self.width)
+        found.update(nlayers=self.layers, nheads=self.heads, inner_hid_sz=self.ffn)
+        found.update(attn_lim=self.span, adapt_span=self.adaptive)
         if self.args.get("head_dim"):  # 0: follows from the others
             found["head_dim"] = self.head_dim
         if self.args.get("share_proj_kv"):  # without it, layers may still be the same
@@ -153,6 +158,7 @@ def model_flags(theirs, args):
     flags += ["--decoder-ffn-embed-dim", theirs.ffn, "--memory-span", theirs.span]
     flags += ["--attention-dropout", dropout, "--activation-dropout", dropout]
     flags += ["--no-scale-embedding", "--output-bias"] + ([] if theirs.shared else ["--unshared-memory-kv"])
+    flags += [] if theirs.pre_norm else ["--decoder-post-norm"]
     if theirs.adaptive:
         return flags + ["--adaptive-span", "--adaptive-span-ramp", ramp(theirs, args.adaptive_span_ramp)]
     if args.adaptive_span_ramp is not None:
@@ -174,10 +180,13 @@ def ramp(theirs, given):
 
 def fill(ours, theirs, rows):
     """Write their weights into ours. Biases that they do not have are zeros."""
-    sources = {**SYMBOLS, "layer_norm.weight": "out_norm.weight", "layer_norm.bias": "out_norm.bias"}
+    sources, memory = dict(SYMBOLS), dict(SHARED if theirs.shared else UNSHARED)
+    if theirs.pre_norm:
+        sources.update({"layer_norm.weight": "out_norm.weight", "layer_norm.bias": "out_norm.bias"})
+        memory.update(SHARED_NORM if theirs.shared else UNSHARED_NORM)
     for i in reversed(range(theirs.layers)):  # what is shared: from the first
-        for new, old in {**LAYER, **(SHARED if theirs.shared else UNSHARED)}.items():
-            new = new if new in SHARED else f"layers.{i}.{new}"
+        for new, old in {**LAYER, **memory}.items():
+            new = new if new.startswith("memory.") else f"layers.{i}.{new}"
             for part in ("weight",) if new.endswith("_proj") else ("weight", "bias"):
                 sources[f"{new}.{part}"] = f"layers.{i}.{old}.{part}"
     used = {MIX, "layers.0." + POSITIONS, "layers.0." + RATIO, *BUFFERS, *sources.values()}
