@@ -46,6 +46,7 @@ def to_literal(model, options):
         padding_idx=decoder.padding_idx,
         normalize_before=True,
         unshared_memory_kv=options.get("unshared_memory_kv", False),
+        composition=options.get("memory_composition", "weighted"),
         memory_span=decoder.memory_span,
         memory_init_slots=decoder.memory_span,  # "with zero slots": as many as a step sees
         activation=options.get("activation_fn", "relu"),

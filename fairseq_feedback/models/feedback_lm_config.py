@@ -13,6 +13,7 @@ from fairseq_feedback.models.options import (
     flag,
     option,
     require,
+    require_composition,
     require_layers_to_keep,
     require_probabilities,
 )
@@ -59,6 +60,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     )
     adaptive_span_ramp: int = option(32, "steps over which a head's attention fades out at the end of its span")
     adaptive_span_start: int = option(0, "span of every head before training, without the ramp")
+    memory_composition: str = _as_in_translation("memory_composition")
     unshared_memory_kv: Optional[bool] = option(None, _DEFAULT_AND_HELP["unshared_memory_kv"][1])
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _as_in_translation("feedback_kernel")
 
@@ -97,6 +99,7 @@ def check(config: FeedbackLanguageModelConfig) -> None:
     require(config, "decoder_layers", config.decoder_layers >= 1, "at least one layer")
     require(config, "decoder_attention_heads", config.decoder_attention_heads >= 1, "at least one head")
     require_layers_to_keep(config, "decoder")
+    require_composition(config)
     require(
         config,
         "memory_span",

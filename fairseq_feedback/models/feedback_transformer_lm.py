@@ -212,6 +212,7 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
             adaptive_span=config.adaptive_span,
             adaptive_span_ramp=config.adaptive_span_ramp,
             adaptive_span_start=config.adaptive_span_start,
+            composition=config.memory_composition,
         )
         if not hasattr(task, "carry_memory"):
             logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
@@ -231,7 +232,7 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         if carried is None:
             return self.decoder(src_tokens, **kwargs)
         x, extra = self.decoder(src_tokens, memory=carried.get(self), **kwargs)
-        carried.put(self, extra["memory"][0], self.slots_to_carry())
+        carried.put(self, extra["memory"][0], self.slots_to_carry(), zeros=not self.decoder.sees_itself)
         return x, extra
 
     def slots_to_carry(self) -> int:
