@@ -120,7 +120,7 @@ class Problem:
     def tensors(self):
         """Everything that has a gradient."""
         w = self.memory_weights
-        found = [self.x, self.memory]
+        found = [self.x, self.memory] if len(self.memory) else [self.x]
         found += [t for t in (w.mix, w.positions, w.spans) if t is not None]
         if self.source is not None:
             found.append(self.source)
