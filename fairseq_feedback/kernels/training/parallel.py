@@ -130,8 +130,7 @@ def _memory_heads(
             bias = bias + _by_slot(seen, slots)
         choices = keep.memory_attn
         if choices is not None:
-            end = choices.size(3) - key.size(2)
-            choices = choices[p.start : p.stop, :, :, end + p.oldest : end + p.newest]
+            choices = choices[p.start : p.stop, :, :, first + p.oldest : first + p.newest]
         window = slice(p.oldest, p.newest)
         found.append(_attend(queries, key[:, :, window], value[:, :, window], bias, choices)[0])
     return torch.cat(found)
@@ -181,5 +180,6 @@ def _blanked(memory: Tensor, inputs: Inputs) -> Tensor:
     """(T, B, L, C), zero where a step is padding."""
     if inputs.left_pad is None:
         return memory
-    time = torch.arange(memory.size(0), device=memory.device)[:, None] + inputs.memory.size(0) - inputs.settings.init_slots
+    start = inputs.memory.size(0) - inputs.settings.init_slots
+    time = torch.arange(start, start + memory.size(0), device=memory.device)[:, None]
     return memory.masked_fill((inputs.left_pad > time)[:, :, None, None], 0.0)
