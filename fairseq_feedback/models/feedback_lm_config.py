@@ -52,6 +52,11 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     embedding_dropout: Optional[float] = option(None, "dropout probability of the embedding (default: --dropout)")
     output_dropout: Optional[float] = option(None, "dropout probability of the last output")
 
+    positions: ChoiceEnum(["relative", "sinusoidal", "learned"]) = option(
+        "relative",
+        "relative (a vector for every distance within --memory-span), or absolute as in fairseq's transformer_lm, "
+        "with which every block begins anew",
+    )
     memory_span: Optional[int] = option(
         None, "how many past steps a step sees; with --adaptive-span, the longest that a head can learn to see"
     )
@@ -103,8 +108,11 @@ def check(config: FeedbackLanguageModelConfig) -> None:
     require(
         config,
         "memory_span",
-        config.memory_span >= 1,
+        config.memory_span >= (1 if config.positions == "relative" else 0),
         "at least one step: every relative position has its own vector",
+    )
+    require(
+        config, "positions", config.positions == "relative" or not config.adaptive_span, "relative to --adaptive-span"
     )
     require(config, "adaptive_span_ramp", config.adaptive_span_ramp >= 1, "at least one step")
     require(

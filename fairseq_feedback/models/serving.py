@@ -131,6 +131,11 @@ def check(model) -> None:
     """Refuse what the two graphs are not made for."""
     if any(layer.encoder_attn is None for layer in model.decoder.layers):
         raise FeedbackError("a model with --no-cross-attention is not exported: it does not read the source")
+    if model.decoder.sees_itself:
+        raise FeedbackError(
+            "a model with --memory-composition own is not exported: its first step has no slots to read, which "
+            "onnxruntime does not take"
+        )
 
 
 def export(model, encoder_path: str, step_path: str) -> None:
