@@ -269,7 +269,8 @@ def test_flags_are_frozen():
     refused = {flag[2:].replace("-", "_") for flag in UNSUPPORTED}
     assert ours - hosts == {
         "memory_span", "unshared_memory_kv", "feedback_kernel", "adaptive_span", "adaptive_span_ramp",
-        "adaptive_span_start", "decoder_head_dim", "embedding_dropout", "output_dropout", "output_bias",
+        "adaptive_span_start", "memory_composition", "positions", "decoder_head_dim", "embedding_dropout",
+        "output_dropout", "output_bias",
     }  # fmt: skip
     assert hosts - ours == refused, "take it or refuse it by name"
     for field in fields(FeedbackLanguageModelConfig):
