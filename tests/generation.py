@@ -19,6 +19,8 @@ SEEDS = dict(
     learned_positions=5,
     one_layer=5,
     adaptive_softmax=5,
+    recurrent=2,
+    own_pre_norm=2,
 )
 
 

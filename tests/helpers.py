@@ -58,6 +58,15 @@ VARIANTS = OrderedDict(
     dropouts=dict(dropout=0.3, attention_dropout=0.2, activation_dropout=0.1),
     checkpoint_activations=dict(checkpoint_activations=True),
     adaptive_softmax=dict(adaptive_softmax_cutoff=[10, 20], adaptive_softmax_dropout=0.1),
+    mean=dict(memory_composition="mean", unshared_memory_kv=True, decoder_normalize_before=True),
+    first_layer=dict(memory_composition="layer:1", memory_span=3),
+    recurrent=dict(
+        memory_composition="recurrent", unshared_memory_kv=True, decoder_normalize_before=True, decoder_layers=3
+    ),
+    own=dict(memory_composition="own", unshared_memory_kv=True),
+    own_pre_norm=dict(
+        memory_composition="own", unshared_memory_kv=True, decoder_normalize_before=True, memory_span=3
+    ),
 )
 
 
@@ -100,7 +109,14 @@ LM_VARIANTS = OrderedDict(
         adaptive_softmax_factor=2,
         tie_adaptive_weights=True,
     ),
-)
+    top=dict(memory_composition="top"),
+    recurrent=dict(memory_composition="recurrent", unshared_memory_kv=True),
+    own=dict(memory_composition="own", unshared_memory_kv=True, decoder_head_dim=5),
+    own_adaptive_span=dict(
+        memory_composition="own", unshared_memory_kv=True, memory_span=9, adaptive_span=True, adaptive_span_ramp=3,
+        adaptive_span_start=4, attention_dropout=0.2,
+    ),
+)  # fmt: skip
 
 
 def make_dictionary(words=30):

@@ -9,6 +9,8 @@ mistake would have to be made twice to go unseen. It is slow, and meant to be re
     m_t   = sum_{l=0..L} Softmax(w^l) x_t^l                equation (1)                   (1)
     k_t   = W_k m_t,   v_t = W_v m_t                       last display of section 3.3    (shared)
 
+Other compositions of the memory are those of figures 5 and 8, and the standard Transformer's own (section 3.1).
+
 What the paper leaves to "the standard Transformer" follows Vaswani et al. 2017, in fairseq's
 conventions. `weights` is the decoder's state dict as nested lists, without the prefix `decoder.`.
 """
@@ -24,6 +26,7 @@ class Config(NamedTuple):
     padding_idx: int
     normalize_before: bool = False  # True: pre-norm; False: post-norm, as in section 3.1
     unshared_memory_kv: bool = False  # True: W_k^l, W_v^l per layer; False: (shared)
+    composition: str = "weighted"  # or mean, top, layer:K, recurrent, own
     memory_span: int = 0  # tau; 0 = everything
     memory_init_slots: int = 1  # zero vectors that stand before m_0
     activation: str = "relu"
@@ -168,10 +171,30 @@ def mix(layer_weights, states):
     return weighted_sum(softmax(layer_weights), states)
 
 
+def memory_vector(weights, cfg, l, states):  # noqa: E741  the paper's letter
+    """What layer l = 1 ... L reads of a past step whose x_t^0, ..., x_t^L these are."""
+    if cfg.composition == "weighted":  # the same for every layer, as the next three
+        return mix(weights["memory.layer_weights"], states)
+    if cfg.composition == "mean":  # "the average of all layers is used" (figure 8)
+        return [math.fsum(values) / len(states) for values in zip(*states)]
+    if cfg.composition == "top":  # "can attend only to the topmost layer" (section 4.3.2)
+        return states[-1]
+    if cfg.composition.startswith("layer:"):  # "only a single layer is used as memory for all layers" (figure 8)
+        return states[int(cfg.composition[6:])]
+    if cfg.composition == "recurrent":  # "can access all previous layers plus the same layer" (section 4.3.2)
+        return mix(weights["memory.layer_weights"][l - 1][: l + 1], states[: l + 1])
+    if cfg.composition == "own":  # "its related input vector" of the past (section 3.1), counted from x^0 = x^{l-1}
+        return states[l - 1]
+    raise ValueError(cfg.composition)
+
+
 def recent(cfg, memory):
-    """{m_{t-tau}, ..., m_{t-1}}, where zero vectors stand for what lies before m_0."""
+    """{m_{t-tau}, ..., m_{t-1}}, where zero vectors stand for what lies before m_0.
+
+    Nothing does before a standard Transformer's, and its step sees itself, as the last of the tau.
+    """
     zeros = [[0.0] * cfg.embed_dim for _ in range(cfg.memory_init_slots)]
-    slots = zeros + memory
+    slots = memory if cfg.composition == "own" else zeros + memory
     return slots[-cfg.memory_span :] if cfg.memory_span > 0 else slots
 
 
@@ -182,6 +205,8 @@ def memory_key_value(weights, cfg, layer, m):
     """
     if cfg.unshared_memory_kv:
         owner, norm_name = layer + ".self_attn", layer + ".self_attn.memory_layer_norm"
+        if cfg.composition == "own":  # queries, keys and values are of the same normalised vector
+            norm_name = layer + ".self_attn_layer_norm"
     else:
         owner, norm_name = "memory", "memory.layer_norm"
     if cfg.normalize_before:
@@ -230,14 +255,17 @@ def residual(weights, cfg, norm_name, x, sublayer, layer, *context):
     return norm(weights, norm_name, add(x, sublayer(weights, cfg, layer, x, *context)))
 
 
-def step(weights, cfg, x, memory, encoder_out, encoder_padding):
-    """All layers at one time step: from x_t^0 and m_0 ... m_{t-1} to [x_t^0, ..., x_t^L].
+def step(weights, cfg, x, past, encoder_out, encoder_padding):
+    """All layers at one time step: from x_t^0 and the states of the steps before to [x_t^0, ..., x_t^L].
 
-    Every layer reads the same memory, which does not hold the current step.
+    Every layer reads the same memory, which does not hold the current step (but see memory_vector).
     """
     states = [x]
     for i in range(cfg.layers):  # fairseq's layers.{l - 1} is the paper's layer l
         layer = "layers.%d" % i
+        memory = [memory_vector(weights, cfg, i + 1, of_step) for of_step in past]
+        if cfg.composition == "own":
+            memory.append(x)
         name = layer + ".self_attn_layer_norm"
         x = residual(weights, cfg, name, x, attend_to_memory, layer, memory)
         if cfg.cross_attention:
@@ -254,19 +282,20 @@ def decode(weights, cfg, prev_output_tokens, encoder_out=None, encoder_padding=N
     encoder_out: S vectors; encoder_padding: S bools, True = ignore that one.
     Returns (features, logits, memory), three lists as long as prev_output_tokens: the output of the
     last layer (after the final norm if there is one), its scores over the vocabulary, and m_t (not
-    the zero vectors before m_0). Padding, to the left or right, gives None and has no other effect.
+    the zero vectors before m_0), or where every layer has its own memory a list of L vectors. Padding,
+    to the left or right, gives None and has no other effect.
     """
     length = len(prev_output_tokens)
     real = [i for i in range(length) if prev_output_tokens[i] != cfg.padding_idx]
     if real and real != list(range(real[0], real[-1] + 1)):
         raise ValueError("padding inside the sentence")
 
-    memory = []  # m_0 ... m_{t-1}
+    past = []  # [x^0, ..., x^L] of every step before
     features, logits, memory_at = [None] * length, [None] * length, [None] * length
     for t, i in enumerate(real):
         x = embed(weights, cfg, prev_output_tokens[i], t)
-        states = step(weights, cfg, x, memory, encoder_out, encoder_padding)
-        memory.append(mix(weights["memory.layer_weights"], states))
+        states = step(weights, cfg, x, past, encoder_out, encoder_padding)
+        past.append(states)
 
         output = states[-1]
         if cfg.normalize_before and cfg.final_norm:
@@ -275,5 +304,6 @@ def decode(weights, cfg, prev_output_tokens, encoder_out=None, encoder_padding=N
         logits[i] = [dot(row, output) for row in weights["output_projection.weight"]]
         if "output_bias" in weights:
             logits[i] = add(logits[i], weights["output_bias"])
-        memory_at[i] = memory[-1]
+        of_layers = [memory_vector(weights, cfg, 1 + layer, states) for layer in range(cfg.layers)]
+        memory_at[i] = of_layers if cfg.composition in ("own", "recurrent") else of_layers[0]
     return features, logits, memory_at

@@ -20,21 +20,22 @@ class Problem:
     def __init__(
         self, steps=5, rows=3, width=8, heads=2, ffn=6, layers=2, source=4, shared=True, pre_norm=False,
         span=0, init_slots=1, activation="gelu", p=(0.0, 0.0, 0.0), seed=0, scale=0.7,
-        dtype=torch.float64, head_width=None, reach=0, ramp=None,
+        dtype=torch.float64, head_width=None, reach=0, ramp=None, composition="weighted",
     ):  # fmt: skip
         self.scale, self.dtype = scale, dtype
         self.g = torch.Generator().manual_seed(seed)
-        self.settings = Settings(heads, pre_norm, activation, span, init_slots, *p)
+        of_layers, own = (layers,) if composition in ("own", "recurrent") else (), composition == "own"
+        self.settings = Settings(heads, pre_norm, activation, span, own, init_slots, *p)
         self.x = self.randn(steps, rows, width)
-        self.memory = torch.zeros(init_slots, rows, width, dtype=dtype)
-        groups = 1 if shared else layers
+        self.memory = torch.zeros(init_slots, rows, *of_layers, width, dtype=dtype)
+        groups = 1 if shared and not of_layers else layers
         heads_width = heads * (head_width or width // heads)
         self.layers = [self.layer(width, heads_width, ffn, source > 0) for _ in range(layers)]
         self.memory_weights = MemoryWeights(
-            reference.mix_weights(self.randn(layers + 1)),
+            self.mix(composition, layers),
             [self.affine(width, heads_width) for _ in range(groups)],
             [self.affine(width, heads_width) for _ in range(groups)],
-            [self.norm(width) for _ in range(groups)] if pre_norm else [],
+            [w.attn_norm if own else self.norm(width) for w in self.layers[:groups]] if pre_norm else [],
             self.randn(reach, heads_width // heads) if reach else None,
             self.spans(layers, heads, reach, ramp) if ramp else None,
         )
@@ -48,6 +49,16 @@ class Problem:
         self.layer_kept = [True] * layers
         self.dropout = []
         self.ffn = ffn
+
+    def mix(self, composition, layers):
+        w = self.randn(layers + 1)
+        if composition == "own":
+            return None
+        if composition == "recurrent":
+            w = self.randn(layers, layers + 1)
+        if composition in ("top", "layer:0"):
+            return torch.eye(layers + 1, dtype=self.dtype)[-1 if composition == "top" else 0]
+        return reference.mix_weights(w)
 
     def randn(self, *shape):
         return torch.randn(*shape, generator=self.g, dtype=torch.float64).mul_(self.scale).to(self.dtype)
@@ -108,12 +119,13 @@ class Problem:
 
     def tensors(self):
         """Everything that has a gradient."""
-        found = [self.x, self.memory, self.memory_weights.mix]
-        found += [t for t in (self.memory_weights.positions, self.memory_weights.spans) if t is not None]
+        w = self.memory_weights
+        found = [self.x, self.memory] if len(self.memory) else [self.x]
+        found += [t for t in (w.mix, w.positions, w.spans) if t is not None]
         if self.source is not None:
             found.append(self.source)
         affines = [a for layer in self.layers for a in layer]
-        affines += self.memory_weights.keys + self.memory_weights.values + self.memory_weights.norms
+        affines += w.keys + w.values + ([] if self.settings.sees_itself else w.norms)
         if self.source is not None:
             affines += self.source_kv[0] + self.source_kv[1]
         for affine in affines:

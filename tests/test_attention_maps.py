@@ -25,7 +25,9 @@ def recorded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "variant", ["plain", "pre_norm", "unshared", "span_1", "span_3", "no_cross_attention", "three_layers_layerdrop"]
+    "variant",
+    ["plain", "pre_norm", "unshared", "span_1", "span_3", "no_cross_attention", "three_layers_layerdrop", "own"]
+    + ["own_pre_norm"],
 )
 def test_translation(variant, recorded):
     dictionary = make_dictionary(12)
@@ -59,13 +61,15 @@ def test_language_model_with_a_window(variant, recorded):
 
 def assert_recorded(memory, recorded, config):
     """recorded: for each step and layer. The slots seen are the last ones before the step's own."""
-    steps, zeros = len(recorded) // config.layers, config.memory_init_slots
+    own = config.composition == "own"  # which has no zero slots, and sees itself
+    steps, zeros = len(recorded) // config.layers, 0 if own else config.memory_init_slots
     assert memory.shape == (config.layers, config.heads, steps, zeros + steps) and not memory.requires_grad
     want = torch.zeros_like(memory)
     for i, heads in enumerate(recorded):
         t, layer = divmod(i, config.layers)
         heads = torch.tensor(heads, dtype=torch.float64)
-        want[layer, :, t, zeros + t - heads.size(1) : zeros + t] = heads
+        end = zeros + t + own
+        want[layer, :, t, end - heads.size(1) : end] = heads
     torch.testing.assert_close(memory, want)
 
 

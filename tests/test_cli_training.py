@@ -94,12 +94,14 @@ def test_adaptive_softmax(made):
 # A warm start
 
 
-@pytest.mark.parametrize("unshared", [False, True], ids=["shared", "unshared"])
-def test_start_from_a_transformer(made, transformer, unshared):
+@pytest.mark.parametrize("name", ["shared", "unshared", "own"])
+def test_start_from_a_transformer(made, transformer, name):
+    unshared, own = name != "shared", name == "own"
     more = ["--finetune-from-model", transformer, "--lr-scheduler", "fixed", "--lr", 0]
     if unshared:
         more.append("--unshared-memory-kv")
-    name = "unshared" if unshared else "shared"
+    if own:
+        more += ["--memory-composition", "own"]
     cli.losses(train(made, name, *more, updates=1).stdout)
     old, new = cli.load(transformer)["model"], load(made, name)["model"]
     for kind in ("k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias"):
@@ -113,8 +115,11 @@ def test_start_from_a_transformer(made, transformer, unshared):
             for key in names:
                 assert key not in new
                 del old[key]
-    assert torch.equal(new["decoder.memory.layer_weights"], torch.zeros(3))
     assert_equal({key: new[key] for key in old}, dict(old))
+    if own:
+        assert old.keys() == new.keys()
+        return
+    assert torch.equal(new["decoder.memory.layer_weights"], torch.zeros(3))
     more = ["--finetune-from-model", transformer, "--dropout", 0]
     losses = cli.losses(train(made, name + "2", *more, updates=24).stdout)
     assert sum(losses[-6:]) < sum(losses[:6])

@@ -81,7 +81,9 @@ class Steps(torch.nn.Module):
         return torch.cat(found, dim=1)
 
 
-@pytest.mark.parametrize("variant", ["plain", "unshared", "adaptive_span", "output_bias"])
+@pytest.mark.parametrize(
+    "variant", ["plain", "unshared", "adaptive_span", "output_bias", "recurrent", "own_adaptive_span"]
+)
 def test_decoder_of_a_language_model(variant, dictionary):
     """At once, from a memory, and step by step. (fairseq's language models can be scripted as decoders only, too.)"""
     decoder = make_language_model(dictionary=dictionary, **LM_VARIANTS[variant]).decoder

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.core
 
 # The options that change what is cached or which part of it is read.
 CACHING = ["plain", "pre_norm", "unshared", "unshared_pre_norm", "span_1", "span_3_unshared"]
-CACHING += ["no_cross_attention", "learned_positions", "three_layers_layerdrop"]
+CACHING += ["no_cross_attention", "learned_positions", "three_layers_layerdrop", "recurrent", "own_pre_norm"]
 
 
 def encode(model, src, lengths):

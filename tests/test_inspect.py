@@ -215,3 +215,14 @@ def test_a_damaged_checkpoint(made, tmp_path):
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     message = stopped(tmp_path / "cut.pt")
     assert message.startswith(f"error: checkpoint {tmp_path}/cut.pt is damaged, its table of contents")
+
+
+@pytest.mark.core
+def test_layers_that_have_a_memory_each(tmp_path):
+    """No one mix to draw; and where a step sees itself, no slot stands before the first."""
+    assert facts.mix({facts.MIX: torch.zeros(2, 3)}) is None
+    assert facts.has_memory({}, {"memory_composition": "own"}) and not facts.has_memory({}, {})
+    words = ["ba", "bi", "</s>"]
+    reading = attention_picture.Reading(words, None, torch.eye(4)[1:].expand(2, 2, 3, 4).numpy(), None, 0)
+    attention_picture._draw(tmp_path / "own.png", reading)
+    assert is_png(tmp_path / "own.png")

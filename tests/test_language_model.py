@@ -46,6 +46,7 @@ def to_literal(model, options):
         padding_idx=decoder.padding_idx,
         normalize_before=not options.get("decoder_post_norm", False),
         unshared_memory_kv=options.get("unshared_memory_kv", False),
+        composition=options.get("memory_composition", "weighted"),
         memory_span=decoder.memory_span,
         memory_init_slots=decoder.memory_span,  # "with zero slots": as many as a step sees
         activation=options.get("activation_fn", "relu"),
@@ -299,9 +300,9 @@ def test_flags_are_frozen():
     hosts = {a.dest for a in parser._actions} - {"help"}
     refused = {flag[2:].replace("-", "_") for flag in UNSUPPORTED}
     assert ours - hosts == {
-        "memory_span", "unshared_memory_kv", "feedback_kernel", "decoder_init", "adaptive_span", "adaptive_span_ramp",
-        "adaptive_span_start", "decoder_post_norm", "decoder_head_dim", "embedding_dropout", "output_dropout",
-        "output_bias",
+        "memory_span", "memory_composition", "unshared_memory_kv", "feedback_kernel", "decoder_init", "adaptive_span",
+        "adaptive_span_ramp", "adaptive_span_start", "positions", "decoder_post_norm", "decoder_head_dim",
+        "embedding_dropout", "output_dropout", "output_bias",
     }  # fmt: skip
     assert hosts - ours == refused, "take it or refuse it by name"
     for field in fields(FeedbackLanguageModelConfig):

@@ -25,6 +25,7 @@ def to_literal(model):
         padding_idx=decoder.padding_idx,
         normalize_before=cfg.decoder.normalize_before,
         unshared_memory_kv=cfg.unshared_memory_kv,
+        composition=cfg.memory_composition,
         memory_span=cfg.memory_span,
         memory_init_slots=decoder.memory_init_slots,
         activation=str(cfg.activation_fn),

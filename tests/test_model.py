@@ -77,7 +77,9 @@ def test_flags_are_frozen():
     TransformerModel.add_args(parser)
     hosts = {a.dest for a in parser._actions} - {"help"}
     refused = {flag[2:].replace("-", "_") for flag in UNSUPPORTED}
-    assert ours - hosts == {"memory_span", "unshared_memory_kv", "feedback_kernel", "decoder_init"}
+    assert ours - hosts == {
+        "memory_span", "memory_composition", "unshared_memory_kv", "feedback_kernel", "decoder_init"
+    }  # fmt: skip
     assert hosts - ours - {"relu_dropout"} == refused, "take it or refuse it by name"
     for field in fields(FeedbackTransformerConfig):
         assert field.name == "_name" or field.metadata["help"]

@@ -24,11 +24,11 @@ class CarriedMemory:
             self.saved = None
         return self.of_model.get(id(model))
 
-    def put(self, model, memory: Tensor, slots: int) -> None:
-        """Add the memory (T, B, C) of a block; the newest `slots` are kept. Zeros stand before a text."""
+    def put(self, model, memory: Tensor, slots: int, zeros: bool = True) -> None:
+        """Add the memory (T, B, C) of a block; the newest `slots` are kept. Zeros, or nothing, stand before a text."""
         before = self.get(model)
         if before is None:
-            before = memory.new_zeros((slots, *memory.shape[1:]))
+            before = memory.new_zeros((slots if zeros else 0, *memory.shape[1:]))
         missing = max(0, slots - memory.size(0))
         before = before[before.size(0) - min(missing, before.size(0)) :].to(memory.dtype)
         self.of_model[id(model)] = torch.cat([before, memory[-slots:]])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import dropout as dropout_choices
+from .visible import first_visible, hidden_slots, hide_others, of_slots
 from .weights import (
     Affine,
     AttentionMaps,
@@ -28,7 +29,7 @@ from .weights import (
 
 
 def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-    """T steps -> outputs (T, B, C), memory (T, B, C), cross-attention (T, B, H, S)."""
+    """T steps -> outputs (T, B, C), memory (T, B, C) or (T, B, L, C), cross-attention (T, B, H, S)."""
     keys, values = project_memory(inputs.memory, inputs.weights.memory, inputs.settings)
     outputs: List[Tensor] = []
     memories: List[Tensor] = []
@@ -57,7 +58,8 @@ def attention_maps(inputs: Inputs) -> AttentionMaps:
     for t in range(inputs.x.size(0)):
         done = step_of_run(inputs, t, keys, values)
         attn = torch.stack(done.memory_attn)[:, 0, :, 0]  # (L, H, M)
-        memory.append(F.pad(attn, (keys.size(3) - attn.size(2), total - keys.size(3))))
+        newest = keys.size(3) + int(inputs.settings.sees_itself)
+        memory.append(F.pad(attn, (newest - attn.size(2), total - newest)))
         if inputs.cross is not None:
             source.append(torch.stack(done.source_attn)[:, 0, :, 0])
         keys = torch.cat([keys, done.key], dim=3)
@@ -67,13 +69,13 @@ def attention_maps(inputs: Inputs) -> AttentionMaps:
 
 def step_of_run(inputs: Inputs, t: int, keys: Tensor, values: Tensor) -> Step:
     """Step t, with the keys and values of all slots before it."""
-    slots = keys.size(3)
-    first = first_visible(slots, inputs.settings.span)
+    slots, own = keys.size(3), int(inputs.settings.sees_itself)
+    first = first_visible(slots + own, inputs.settings.span)
     return step(
         inputs.x[t],
         Seen(keys[:, :, :, first:], values[:, :, :, first:], first, None, inputs.left_pad, inputs.cross),
         inputs.weights,
-        dropout_choices.at_step(inputs.choices, t, first, slots),
+        dropout_choices.at_step(inputs.choices, t, first, slots + own),
         inputs.settings,
     )
 
@@ -91,27 +93,32 @@ def step(x: Tensor, seen: Seen, weights: Weights, choices: Choices, settings: Se
         hidden = hide_others(origin, hidden, beams)
     elif hidden is not None:
         hidden = hidden.unsqueeze(1)
+    if hidden is not None and settings.sees_itself:
+        hidden = torch.cat([hidden, hidden.new_zeros([hidden.size(0), hidden.size(1), 1])], dim=2)
     positions, spans = weights.memory.positions, weights.memory.spans
     if positions is not None:
-        positions = positions[positions.size(0) - count :]
-        if beams > 1:
-            positions = positions.repeat_interleave(beams, dim=0)
+        positions = of_slots(positions, 0, count, beams, settings.sees_itself)
     if spans is not None:
-        spans = spans[:, :, spans.size(2) - count :]
-        if beams > 1:
-            spans = spans.repeat_interleave(beams, dim=2)
+        spans = of_slots(spans, 2, count, beams, settings.sees_itself)
     memory_attns: List[Optional[Tensor]] = []
     source_attns: List[Optional[Tensor]] = []
     states = [x]
+    own_keys: List[Tensor] = []
+    own_values: List[Tensor] = []
     for i, layer in enumerate(weights.layers):
         memory_attn: Optional[Tensor] = None
         source_attn: Optional[Tensor] = None
+        own: Optional[Tuple[Tensor, Tensor]] = None
+        if settings.sees_itself:
+            own = project_group(x.unsqueeze(0), weights.memory, i, settings)
+            own_keys.append(own[0])
+            own_values.append(own[1])
         if choices.kept[i]:
             keep = choices.dropout[i] if len(choices.dropout) > 0 else None
             group = 0 if shared else i
             span = spans[i] if spans is not None else None
             x, memory_attn = attend_memory(
-                x, seen.keys[group], seen.values[group], hidden, positions, span, layer, keep, settings
+                x, seen.keys[group], seen.values[group], own, hidden, positions, span, layer, keep, settings
             )
             cross = seen.cross
             if cross is not None:
@@ -120,10 +127,22 @@ def step(x: Tensor, seen: Seen, weights: Weights, choices: Choices, settings: Se
         states.append(x)  # of a dropped layer, the identity: its weight in the mix then weighs that
         memory_attns.append(memory_attn)
         source_attns.append(source_attn)
-    memory = torch.matmul(weights.memory.mix, torch.stack(states).flatten(1)).view_as(x)
-    memory = blank_padding(memory, seen.left_pad, t)
-    key, value = project_memory(memory.unsqueeze(0), weights.memory, settings)
+    memory = blank_padding(compose(states, weights.memory.mix), seen.left_pad, t)
+    if settings.sees_itself:
+        key, value = torch.stack(own_keys), torch.stack(own_values)
+    else:
+        key, value = project_memory(memory.unsqueeze(0), weights.memory, settings)
     return Step(x, memory, key, value, memory_attns, source_attns)
+
+
+def compose(states: List[Tensor], mix: Optional[Tensor]) -> Tensor:
+    """Memory (B, C) or (B, L, C) of a step whose L + 1 states these are (4)."""
+    if mix is None:
+        return torch.stack(states[:-1], dim=1)
+    mixed = torch.matmul(mix, torch.stack(states).flatten(1))
+    if mix.dim() == 1:
+        return mixed.view_as(states[0])
+    return mixed.view(-1, states[0].size(0), states[0].size(1)).transpose(0, 1)
 
 
 def source_attention(done: Step, layer: int) -> Optional[Tensor]:
@@ -138,6 +157,7 @@ def attend_memory(
     x: Tensor,
     key: Tensor,  # (R, H, M, D)
     value: Tensor,
+    own: Optional[Tuple[Tensor, Tensor]],  # key and value of the step itself
     hidden: Optional[Tensor],
     positions: Optional[Tensor],  # (M, D)
     span: Optional[Tensor],  # (H, M)
@@ -148,7 +168,7 @@ def attend_memory(
     """The sublayer that replaces self-attention (1) -> x (B, C), weights (R, H, B / R, M)."""
     query = linear(norm(x, w.attn_norm) if s.pre_norm else x, w.query)
     dropout = keep.memory_attn if keep is not None else None
-    z, attn = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span)
+    z, attn = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span, own)
     z = linear(z, w.attn_out)
     x = x + dropout_choices.apply(z, keep.attn_out if keep is not None else None, s.dropout)
     return x if s.pre_norm else norm(x, w.attn_norm), attn
@@ -200,12 +220,19 @@ def attend(
     p: float,
     positions: Optional[Tensor] = None,  # (M, D) added to the keys
     span: Optional[Tensor] = None,  # (H, M) added to the scores
+    own: Optional[Tuple[Tensor, Tensor]] = None,  # two of (B, H, 1, D): one more slot, that each row has for itself
 ) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5), (16) -> (B, A), weights before dropout (R, H, B / R, M)."""
+    """Attention of one step (5), (16) -> (B, A), weights before dropout (R, H, B / R, M).
+
+    With a slot of its own, M is one more everywhere but in key and value.
+    """
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
     scores = torch.matmul(q, key.transpose(2, 3))  # (R, H, beams, M)
+    if own is not None:
+        own_key = own[0].view(rows, beams, heads, width).transpose(1, 2)
+        scores = torch.cat([scores, (q * own_key).sum(dim=3, keepdim=True)], dim=3)
     if positions is not None:
         scores = scores + torch.matmul(q, positions.t())
     if span is not None:
@@ -216,23 +243,31 @@ def attend(
     used = weights
     if keep is not None:
         used = dropout_choices.apply(
-            weights, keep.view(rows, beams, heads, slots).transpose(1, 2), p
+            weights, keep.reshape(rows, beams, heads, -1).transpose(1, 2), p
         )
-    z = torch.matmul(used, value)  # (R, H, beams, D)
+    z = torch.matmul(used[:, :, :, :slots], value)  # (R, H, beams, D)
+    if own is not None:
+        z = z + used[:, :, :, slots:] * own[1].view(rows, beams, heads, width).transpose(1, 2)
     return z.transpose(1, 2).reshape(query.size(0), heads * width), weights
 
 
 def project_memory(m: Tensor, w: MemoryWeights, s: Settings) -> Tuple[Tensor, Tensor]:
-    """Keys and values of memory vectors (6). m: (M, B, C) -> two of (G, B, H, M, D)."""
+    """Keys and values of memory vectors (6). m: (M, B, C) or (M, B, G, C) -> two of (G, B, H, M, D)."""
     keys: List[Tensor] = []
     values: List[Tensor] = []
     for g in range(len(w.keys)):
-        normed = norm(m, w.norms[g]) if len(w.norms) > 0 else m
-        keys.append(split_heads(linear(normed, w.keys[g]), s.heads))
-        values.append(split_heads(linear(normed, w.values[g]), s.heads))
+        key, value = project_group(m if m.dim() == 3 else m[:, :, g], w, g, s)
+        keys.append(key)
+        values.append(value)
     if len(keys) == 1:
         return keys[0].unsqueeze(0), values[0].unsqueeze(0)
     return torch.stack(keys), torch.stack(values)
+
+
+def project_group(m: Tensor, w: MemoryWeights, g: int, s: Settings) -> Tuple[Tensor, Tensor]:
+    """The same of one group: (M, B, C) -> two of (B, H, M, D)."""
+    normed = norm(m, w.norms[g]) if len(w.norms) > 0 else m
+    return split_heads(linear(normed, w.keys[g]), s.heads), split_heads(linear(normed, w.values[g]), s.heads)
 
 
 def project_source(
@@ -251,45 +286,18 @@ def project_source(
 
 
 def mix_weights(w: Tensor) -> Tensor:
-    """softmax(w) of (4), in at least float32."""
-    return w.softmax(dim=0, dtype=at_least_float32(w)).to(w.dtype)
-
-
-def first_visible(slots: int, span: int) -> int:
-    """Of that many memory slots, the first that the next step sees."""
-    return max(0, slots - span) if span > 0 else 0
-
-
-def hidden_slots(left_pad: Optional[Tensor], t: int, first: int, last: int) -> Optional[Tensor]:
-    """Which of the slots first..last-1 the padding at a row's start hides at step t: (B, last - first).
-
-    A row with p padded steps must see what it would see alone: the zero slots, then its own memory. Padded
-    steps leave zero vectors (`blank_padding`), so slots p .. p + init_slots - 1 are those zero slots, and what
-    stands before them is hidden. While t < p, slot t stays visible, so that no softmax is empty.
-    """
-    if left_pad is None:
-        return None
-    slot = torch.arange(first, last, device=left_pad.device)
-    return slot[None, :] < left_pad.clamp(max=t)[:, None]
-
-
-def hide_others(
-    origin: Tensor,  # (B, M)
-    hidden: Optional[Tensor],  # (B, M)
-    beams: int,
-) -> Tensor:
-    """Of the slots of rows that stand together, those that are not a row's own (18): (R, beams, M * beams)."""
-    others = origin.unsqueeze(2) != torch.arange(beams, device=origin.device)  # (B, M, beams)
-    if hidden is not None:
-        others = others | hidden.unsqueeze(2)
-    return others.view(-1, beams, others.size(1) * beams)
+    """softmax(w) of (4), in at least float32. A layer with a memory of its own mixes what is not above it."""
+    if w.dim() == 2:
+        w = w.masked_fill(torch.ones_like(w).triu(2) > 0, float("-inf"))
+    return w.softmax(dim=-1, dtype=at_least_float32(w)).to(w.dtype)
 
 
 def blank_padding(m: Tensor, left_pad: Optional[Tensor], t: int) -> Tensor:
-    """Memory of step t, (B, C), zero in rows where that step is padding."""
+    """Memory of step t, zero in rows where that step is padding."""
     if left_pad is None:
         return m
-    return m.masked_fill((left_pad > t)[:, None], 0.0)
+    padded = (left_pad > t)[:, None]
+    return m.masked_fill(padded if m.dim() == 2 else padded[:, :, None], 0.0)
 
 
 def linear(x: Tensor, w: Affine) -> Tensor:
@@ -305,7 +313,7 @@ def norm(x: Tensor, w: Affine) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(M, B, C) -> (B, H, M, D)."""
-    return x.view(x.size(0), x.size(1), heads, -1).permute(1, 2, 0, 3)
+    return x.view(x.size(0), x.size(1), heads, x.size(2) // heads).permute(1, 2, 0, 3)
 
 
 def activate(x: Tensor, name: str) -> Tensor:

@@ -28,10 +28,10 @@ class LayerWeights(NamedTuple):
 
 
 class MemoryWeights(NamedTuple):
-    mix: Tensor  # (L + 1), after the softmax, see reference.mix_weights
+    mix: Optional[Tensor]  # (L + 1), after the softmax; (L, L + 1) = of each layer; None = a layer reads its own input
     keys: List[Affine]  # G of them
     values: List[Affine]  # G
-    norms: List[Affine]  # G with pre-norm, none with post-norm
+    norms: List[Affine]  # G with pre-norm, none with post-norm; those of the layers where one reads its own input
     positions: Optional[Tensor]  # (P, D) added to the keys of the last P slots, the newest last; None = nothing
     spans: Optional[Tensor]  # (L, H, P) added to the scores of the last P slots, the newest last; None = nothing
 
@@ -58,6 +58,7 @@ class Settings(NamedTuple):
     pre_norm: bool
     activation: str
     span: int  # how many memory slots a step sees; 0 = all of them
+    sees_itself: bool  # the newest of these is the step's own, as in a transformer
     init_slots: int  # slots of zeros that stand before the first step
     dropout: float
     attention_dropout: float
@@ -89,7 +90,7 @@ class Inputs(NamedTuple):
     """What a kernel computes T steps from."""
 
     x: Tensor  # (T, B, C) embedded input
-    memory: Tensor  # (N, B, C) what stands before the first step: zeros, or carried from an earlier block
+    memory: Tensor  # (N, B, C) or (N, B, L, C) what stands before the first step: zeros, or from an earlier block
     weights: Weights
     cross: Optional[CrossMemory]
     left_pad: Optional[Tensor]  # (B) padded steps at the start of each row
@@ -99,7 +100,7 @@ class Inputs(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What one step sees."""
+    """What one step sees, but for its own slot."""
 
     keys: Tensor  # (G, R, H, M * beams, D) of the memory; beams = B / R rows stand together, see decoding/cache.py
     values: Tensor
@@ -113,10 +114,10 @@ class Step(NamedTuple):
     """What one step gives. Weights of attention are those before dropout, with beams = B / R as in what it saw."""
 
     output: Tensor  # (B, C)
-    memory: Tensor  # (B, C)
+    memory: Tensor  # (B, C), or (B, L, C) where each layer has its own
     key: Tensor  # (G, B, H, 1, D) of that memory
     value: Tensor
-    memory_attn: List[Optional[Tensor]]  # L of (R, H, beams, M * beams); None = a dropped layer
+    memory_attn: List[Optional[Tensor]]  # L of (R, H, beams, M * beams), and its own slot; None = a dropped layer
     source_attn: List[Optional[Tensor]]  # L of (B / beams, H, beams, S); None also without cross-attention
 
 

@@ -39,10 +39,15 @@ class DecoderInputs(DecoderWeights):
         return padding.long().cumprod(dim=1).sum(dim=1)
 
     def zero_slots(self, rows: int, slots: int, like: Tensor) -> Tensor:
-        """The memory before the first step, (N, B, C)."""
-        return torch.zeros([slots, rows, self.embed_dim], dtype=like.dtype, device=like.device)
+        """The memory before the first step, (N, B, C) or (N, B, L, C)."""
+        shape = [slots, rows, self.embed_dim]
+        if self.memory_of_layers:
+            shape.insert(2, self.num_layers)
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
     def init_slots(self, reach: int) -> int:
+        if self.sees_itself:
+            return 0
         return reach if self.memory_init_slots == 0 else self.memory_init_slots
 
     def settings(self, reach: int, init_slots: int) -> Settings:
@@ -51,6 +56,7 @@ class DecoderInputs(DecoderWeights):
             self.pre_norm,
             self.activation,
             reach,
+            self.sees_itself,
             init_slots,
             self._active(self.layer_dropout.p, self.layer_dropout.apply_during_inference),
             self._active(self.attention_dropout.p, self.attention_dropout.apply_during_inference),

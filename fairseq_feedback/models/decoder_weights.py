@@ -41,6 +41,8 @@ class DecoderWeights(TransformerDecoderBase):
         self.layers_to_keep = cfg.decoder.layers_to_keep
         self.memory_span = cfg.memory.span
         self.memory_init_slots = cfg.memory.init_slots
+        self.sees_itself = cfg.memory.sees_itself
+        self.memory_of_layers = cfg.memory.of_layers
         self.checkpoint_activations = cfg.checkpoint_activations
         self.feedback_kernel = str(cfg.feedback_kernel)
         self.kernels_said = set()
@@ -108,14 +110,15 @@ class DecoderWeights(TransformerDecoderBase):
                     norms.append(
                         Affine(attn.memory_layer_norm.weight, attn.memory_layer_norm.bias)
                     )
+                elif self.pre_norm:
+                    norms.append(Affine(layer.self_attn_layer_norm.weight, layer.self_attn_layer_norm.bias))
         positions: Optional[Tensor] = None
         if self.memory.positions is not None:
             positions = self.memory.positions[self.memory_span - reach :]
         spans: Optional[Tensor] = None
         if self.memory.adaptive_span is not None:
             spans = self.memory.adaptive_span.scores(reach)
-        mix = reference.mix_weights(self.memory.layer_weights)
-        return MemoryWeights(mix, keys, values, norms, positions, spans)
+        return MemoryWeights(self.memory.mix(), keys, values, norms, positions, spans)
 
     @torch.jit.unused
     def _refresh_packed(self, reach: int):

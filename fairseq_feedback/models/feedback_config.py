@@ -18,6 +18,7 @@ from fairseq_feedback.models.options import (
     flag,
     option,
     require,
+    require_composition,
     require_layers_to_keep,
     require_probabilities,
 )
@@ -58,6 +59,12 @@ class FeedbackTransformerConfig(FairseqDataclass):
 
     memory_span: int = option(
         0, "how many past steps the feedback memory attention of a step sees; 0 = all"
+    )
+    memory_composition: str = option(
+        "weighted",
+        "what the memory is made of: weighted (a learned mix of the embedding and all layers), mean (of these), "
+        "top (the last layer), layer:K (the output of layer K, 0 = the embedding); or every layer has a memory of its "
+        "own: recurrent (a learned mix of its output and those below), own (its input: a standard transformer)",
     )
     unshared_memory_kv: bool = option(
         False,
@@ -180,6 +187,7 @@ def check(config: FeedbackTransformerConfig) -> None:
     )
     for name in ("max_source_positions", "max_target_positions", "decoder_output_dim"):
         require(config, name, getattr(config, name) >= 1, "a positive number")
+    require_composition(config)
     require(config, "memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
     require_probabilities(
         config,

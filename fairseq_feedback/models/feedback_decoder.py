@@ -28,7 +28,8 @@ class FeedbackDecoder(TeacherForcing, IncrementalDecoding):
         """
         Features (B, T, C) of all tokens, or under incremental decoding of those not seen before.
 
-        `memory` (N, B, C) is what stands before the first step, the newest last (default: zero vectors).
+        `memory` (N, B, C) is what stands before the first step, the newest last (default: zero vectors). Where every
+        layer has its own, here and below it is (N, B, L, C).
 
         The dictionary returned with them holds `attn`, the cross-attention (B, T, S) of `alignment_layer` (default:
         the last) averaged over heads, or None in training if nobody asked for it; and `memory`, the memory vectors

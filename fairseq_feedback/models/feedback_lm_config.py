@@ -13,6 +13,7 @@ from fairseq_feedback.models.options import (
     flag,
     option,
     require,
+    require_composition,
     require_layers_to_keep,
     require_probabilities,
 )
@@ -51,6 +52,11 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     embedding_dropout: Optional[float] = option(None, "dropout probability of the embedding (default: --dropout)")
     output_dropout: Optional[float] = option(None, "dropout probability of the last output")
 
+    positions: ChoiceEnum(["relative", "sinusoidal", "learned"]) = option(
+        "relative",
+        "relative (a vector for every distance within --memory-span), or absolute as in fairseq's transformer_lm, "
+        "with which every block begins anew",
+    )
     memory_span: Optional[int] = option(
         None, "how many past steps a step sees; with --adaptive-span, the longest that a head can learn to see"
     )
@@ -59,6 +65,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     )
     adaptive_span_ramp: int = option(32, "steps over which a head's attention fades out at the end of its span")
     adaptive_span_start: int = option(0, "span of every head before training, without the ramp")
+    memory_composition: str = _as_in_translation("memory_composition")
     unshared_memory_kv: Optional[bool] = option(None, _DEFAULT_AND_HELP["unshared_memory_kv"][1])
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _as_in_translation("feedback_kernel")
 
@@ -103,11 +110,15 @@ def check(config: FeedbackLanguageModelConfig) -> None:
     require(config, "decoder_layers", config.decoder_layers >= 1, "at least one layer")
     require(config, "decoder_attention_heads", config.decoder_attention_heads >= 1, "at least one head")
     require_layers_to_keep(config, "decoder")
+    require_composition(config)
     require(
         config,
         "memory_span",
-        config.memory_span >= 1,
+        config.memory_span >= (1 if config.positions == "relative" else 0),
         "at least one step: every relative position has its own vector",
+    )
+    require(
+        config, "positions", config.positions == "relative" or not config.adaptive_span, "relative to --adaptive-span"
     )
     require(config, "adaptive_span_ramp", config.adaptive_span_ramp >= 1, "at least one step")
     require(

@@ -103,6 +103,7 @@ class FeedbackTransformerModel(Decodes, TransformerModelBase):
             span=config.memory_span,
             shared_kv=not config.unshared_memory_kv,
             head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
+            composition=config.memory_composition,
         )
         return super().build_model(to_transformer_config(config, memory), task)
 

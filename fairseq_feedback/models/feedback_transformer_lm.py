@@ -141,8 +141,8 @@ UNSUPPORTED = {
     "--character-filters": "see --character-embeddings",
     "--character-embedding-dim": "see --character-embeddings",
     "--char-embedder-highway-layers": "see --character-embeddings",
-    "--decoder-learned-pos": "its positions are relative",
-    "--no-token-positional-embeddings": "its positions are relative, there are no others",
+    "--decoder-learned-pos": "use --positions learned",
+    "--no-token-positional-embeddings": "its positions are relative, see --positions",
     "--decoder-normalize-before": "norms come before, unless --decoder-post-norm is given",
     "--relu-dropout": "use --activation-dropout",
     "--base-layers": "BASE layers process all steps at once",
@@ -187,8 +187,8 @@ class FeedbackLMDecoder(FeedbackDecoder):
         return x, extra
 
     def max_positions(self):
-        """Any length: positions are relative, and a step sees --memory-span others."""
-        return int(1e8)
+        """Any length, if positions are relative: a step sees --memory-span others."""
+        return int(1e8) if self.embed_positions is None else super().max_positions()
 
 
 @register_model("feedback_transformer_lm", dataclass=FeedbackLanguageModelConfig)
@@ -206,21 +206,25 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         check(config)
         if config.decoder_layers_to_keep:
             config.decoder_layers = len(config.decoder_layers_to_keep.split(","))
+        relative = config.positions == "relative"
         memory = MemoryOptions(
             span=config.memory_span,
             shared_kv=not config.unshared_memory_kv,
             head_dim=config.decoder_head_dim,
-            init_slots=0,
-            relative_positions=True,
+            init_slots=0 if relative else 1,
+            relative_positions=relative,
             adaptive_span=config.adaptive_span,
             adaptive_span_ramp=config.adaptive_span_ramp,
             adaptive_span_start=config.adaptive_span_start,
+            composition=config.memory_composition,
         )
         if not hasattr(task, "carry_memory"):
             logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
         host = to_transformer_config(config, memory)
         host.decoder.normalize_before = not config.decoder_post_norm
-        host.no_token_positional_embeddings = True
+        host.no_token_positional_embeddings = relative
+        host.decoder.learned_pos = config.positions == "learned"
+        host.max_target_positions = getattr(getattr(task, "args", None), "tokens_per_sample", host.max_target_positions)
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
         return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))
@@ -231,14 +235,19 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
 
         carried: the memory of the text before, which this text's replaces.
         """
-        if carried is None:
+        if carried is None or self.slots_to_carry() == 0:
             return self.decoder(src_tokens, **kwargs)
         x, extra = self.decoder(src_tokens, memory=carried.get(self), **kwargs)
-        carried.put(self, extra["memory"][0], self.slots_to_carry())
+        carried.put(self, extra["memory"][0], self.slots_to_carry(), zeros=not self.decoder.sees_itself)
         return x, extra
 
     def slots_to_carry(self) -> int:
-        """Memory vectors that the next block may want: what a step sees, and some more, as learned spans may grow."""
+        """Memory vectors that the next block may want: what a step sees, and some more, as learned spans may grow.
+
+        None with absolute positions, which begin anew in every block.
+        """
+        if self.decoder.embed_positions is not None:
+            return 0
         span = self.decoder.memory.adaptive_span
         return self.decoder.reach() if span is None else min(span.longest, span.reach() + span.trim)
 

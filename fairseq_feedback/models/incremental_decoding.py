@@ -25,7 +25,7 @@ class IncrementalDecoding(DecoderInputs):
         state = self.get_incremental_state(incremental_state, "memory")
         weights = self.decoding_weights(state is None, reach)
         if state is None:
-            zeros = self.zero_slots(tokens.size(0), settings.init_slots, self.memory.layer_weights)
+            zeros = self.zero_slots(tokens.size(0), settings.init_slots, self.layers[0].fc1.weight)
             keys, values = reference.project_memory(zeros, weights.memory, settings)
             cross = self.project_source(encoder_out, weights)
             state = cache.start(keys, values, self.left_padding(tokens), cross)
@@ -50,7 +50,8 @@ class IncrementalDecoding(DecoderInputs):
         for t in range(new):
             seen = cache.seen(state, settings)
             first = seen.first * beams
-            now = dropout.at_step(choices, t, first, first + seen.keys.size(3))
+            columns = seen.keys.size(3) + int(self.sees_itself)
+            now = dropout.at_step(choices, t, first, first + columns)
             step = reference.step(x[t], seen, weights, now, settings)
             cache.append(state, step.key, step.value, settings)
             outputs.append(step.output)

@@ -1,6 +1,7 @@
 """What every feedback model does with its options: architectures complete them, checks name the flag."""
 
 import argparse
+import re
 from dataclasses import field, fields
 
 from fairseq.models import register_model_architecture
@@ -78,6 +79,21 @@ def require_layers_to_keep(config, side: str) -> None:
     numbers = [n.strip() for n in keep.split(",")] if keep else []
     ok = all(n.isdigit() and int(n) < layers for n in numbers)
     require(config, name, ok, f"a comma-separated list of layers from 0 to {layers - 1}")
+
+
+def require_composition(config) -> None:
+    """Of the memory; after the layers are known to be right."""
+    kept = config.decoder_layers_to_keep
+    layers = len(kept.split(",")) if kept else config.decoder_layers
+    found = re.fullmatch(r"weighted|mean|top|recurrent|own|layer:(\d+)", config.memory_composition)
+    ok = found is not None and int(found.group(1) or 0) <= layers
+    wanted = f"weighted, mean, top, recurrent, own, or layer:K with K from 0 to {layers}"
+    require(config, "memory_composition", ok, wanted)
+    if config.memory_composition in ("recurrent", "own") and not config.unshared_memory_kv:
+        raise FeedbackError(
+            f"--memory-composition {config.memory_composition}: every layer has a memory of its own, so they cannot "
+            "share keys and values: give --unshared-memory-kv"
+        )
 
 
 def require_same_dictionary(ours: int, theirs: int, side: str, files: str) -> None:

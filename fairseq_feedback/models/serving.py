@@ -51,7 +51,7 @@ class Encoder(nn.Module):
     def _start(self, rows: int, weights: Weights) -> Tuple[Tensor, Tensor]:
         reach = self.decoder.reach()
         settings = self.decoder.settings(reach, self.decoder.init_slots(reach))
-        zeros = torch.zeros(settings.init_slots, 1, self.decoder.embed_dim)
+        zeros = self.decoder.zero_slots(1, settings.init_slots, self.decoder.layers[0].fc1.weight)
         keys, values = reference.project_memory(zeros, weights.memory, settings)
         return keys.expand(-1, rows, -1, -1, -1), values.expand(-1, rows, -1, -1, -1)
 
@@ -131,6 +131,11 @@ def check(model) -> None:
     """Refuse what the two graphs are not made for."""
     if any(layer.encoder_attn is None for layer in model.decoder.layers):
         raise FeedbackError("a model with --no-cross-attention is not exported: it does not read the source")
+    if model.decoder.sees_itself:
+        raise FeedbackError(
+            "a model with --memory-composition own is not exported: its first step has no slots to read, which "
+            "onnxruntime does not take"
+        )
 
 
 def export(model, encoder_path: str, step_path: str) -> None:

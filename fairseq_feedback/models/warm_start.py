@@ -9,10 +9,10 @@ logger = logging.getLogger(__name__)
 
 
 def from_transformer(decoder, state_dict, name: str) -> None:
-    """Turn the decoder of fairseq's transformer into a start for ours, in place.
+    """Turn the decoder of fairseq's transformer, or of a model that shares nothing, into a start for ours, in place.
 
-    Shared keys and values begin as the mean of the layers' own, and so does the norm before them. The mix begins
-    as an average of all layers.
+    Shared keys and values begin as the mean of the layers' own, and so does the norm before them. A learned mix begins
+    as an average of all layers. With --memory-composition own, such a decoder is one of ours as it is.
     """
     prefix = name + "." if name else ""
     mix = prefix + "memory.layer_weights"
@@ -21,27 +21,37 @@ def from_transformer(decoder, state_dict, name: str) -> None:
     layers = 0
     while f"{prefix}layers.{layers}.self_attn.k_proj.weight" in state_dict:
         layers += 1
-    shared, pre_norm = decoder.memory.k_proj is not None, decoder.pre_norm
-    logger.info(
-        "decoder: no feedback memory in this checkpoint, so it is taken as a standard transformer's: memory "
-        + ("keys and values start as the mean over its layers" if shared else "mix starts as an average")
-    )
-    state_dict[mix] = torch.zeros(layers + 1)
-    moved = [("self_attn.k_proj", "k_proj"), ("self_attn.v_proj", "v_proj")] if shared else []
+    starts = []
+    if "layer_weights" in dict(decoder.memory.named_parameters()):
+        state_dict[mix] = torch.zeros((layers, layers + 1) if decoder.memory_of_layers else layers + 1)
+        starts.append("mix starts as an average")
+    if decoder.memory.k_proj is not None:
+        _share_the_mean(state_dict, prefix, layers, decoder.pre_norm)
+        starts.append("keys and values start as the mean over its layers")
+    elif decoder.layers[0].self_attn.memory_layer_norm is not None:
+        for i in range(layers):
+            for part in ("weight", "bias"):
+                norm = state_dict[f"{prefix}layers.{i}.self_attn_layer_norm.{part}"]
+                state_dict.setdefault(f"{prefix}layers.{i}.self_attn.memory_layer_norm.{part}", norm.clone())
+    if starts:
+        logger.info(
+            "decoder: no feedback memory in this checkpoint, so it is taken as a standard transformer's: memory "
+            + ", ".join(starts)
+        )
+
+
+def _share_the_mean(state_dict, prefix: str, layers: int, pre_norm: bool) -> None:
     for part in ("weight", "bias"):
-        for old, new in moved:
-            own = [state_dict.pop(f"{prefix}layers.{i}.{old}.{part}") for i in range(layers)]
-            state_dict[f"{prefix}memory.{new}.{part}"] = torch.stack(own).mean(dim=0)
+        for projection in ("k_proj", "v_proj"):
+            own = [state_dict.pop(f"{prefix}layers.{i}.self_attn.{projection}.{part}") for i in range(layers)]
+            state_dict[f"{prefix}memory.{projection}.{part}"] = torch.stack(own).mean(dim=0)
         if pre_norm:
-            norms = [
-                state_dict[f"{prefix}layers.{i}.self_attn_layer_norm.{part}"] for i in range(layers)
+            of_queries = [state_dict[f"{prefix}layers.{i}.self_attn_layer_norm.{part}"] for i in range(layers)]
+            own = [
+                state_dict.pop(f"{prefix}layers.{i}.self_attn.memory_layer_norm.{part}", norm)
+                for i, norm in enumerate(of_queries)
             ]
-            if shared:
-                state_dict[f"{prefix}memory.layer_norm.{part}"] = torch.stack(norms).mean(dim=0)
-            else:
-                for i, norm in enumerate(norms):
-                    key = f"{prefix}layers.{i}.self_attn.memory_layer_norm.{part}"
-                    state_dict[key] = norm.clone()
+            state_dict[f"{prefix}memory.layer_norm.{part}"] = torch.stack(own).mean(dim=0)
 
 
 def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
@@ -50,16 +60,23 @@ def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
     A pruned layer acts as one that LayerDrop dropped: the identity. Its share of the mix goes to the layer below.
     fairseq itself renumbers the layers afterwards.
     """
-    key = name + ".memory.layer_weights" if name else "memory.layer_weights"
-    if not layers_to_keep or key not in state_dict:
+    prefix = name + "." if name else ""
+    if not layers_to_keep:
         return
     kept = sorted(int(i) for i in layers_to_keep.split(","))
-    old = state_dict[key]
-    if kept[-1] >= old.numel() - 1 or old.numel() == len(kept) + 1:
+    layers = 0
+    while f"{prefix}layers.{layers}.self_attn.q_proj.weight" in state_dict:
+        layers += 1
+    if kept[-1] >= layers or layers == len(kept):
         return  # the host names the missing layer; or nothing is pruned
-    starts = [0] + [i + 1 for i in kept]
-    ends = starts[1:] + [old.numel()]
-    state_dict[key] = torch.stack([old[a:b].logsumexp(dim=0) for a, b in zip(starts, ends)])
-    spans = key.replace("layer_weights", "adaptive_span.ratios")
+    mix, spans = prefix + "memory.layer_weights", prefix + "memory.adaptive_span.ratios"
+    if mix in state_dict:
+        starts = [0] + [i + 1 for i in kept]
+        ends = starts[1:] + [layers + 1]
+        old = state_dict[mix]
+        if old.dim() == 2:
+            old = old.masked_fill(torch.ones_like(old).triu(2) > 0, float("-inf"))[kept]
+        folded = torch.stack([old[..., a:b].logsumexp(dim=-1) for a, b in zip(starts, ends)], dim=-1)
+        state_dict[mix] = folded.masked_fill(folded == float("-inf"), 0.0)
     if spans in state_dict:
         state_dict[spans] = state_dict[spans][kept]

@@ -18,7 +18,7 @@ class FeedbackDecoderLayer(nn.Module):
             dim,
             cfg.decoder.attention_heads * cfg.memory.head_dim,
             cfg.memory.shared_kv,
-            cfg.decoder.normalize_before,
+            cfg.decoder.normalize_before and not cfg.memory.sees_itself,  # which has one norm for all three
         )
         self.self_attn_layer_norm = nn.LayerNorm(dim)
         self.encoder_attn: Optional[SourceAttention] = None

@@ -5,7 +5,9 @@ from typing import Optional
 
 import torch
 import torch.nn as nn
+from torch import Tensor
 
+from fairseq_feedback.kernels import reference
 from fairseq_feedback.modules.adaptive_span import AdaptiveSpan
 
 
@@ -21,6 +23,22 @@ class MemoryOptions:
     adaptive_span: bool = False
     adaptive_span_ramp: int = 32
     adaptive_span_start: int = 0
+    composition: str = "weighted"  # what it is made of: see --memory-composition
+
+    @property
+    def sees_itself(self) -> bool:
+        return self.composition == "own"
+
+    @property
+    def of_layers(self) -> bool:
+        """Whether every layer has a memory of its own."""
+        return self.composition in ("own", "recurrent")
+
+    def the_only_layer(self, layers: int) -> Optional[int]:
+        """Of which alone the memory is made, 0 = the embedding."""
+        if self.composition.startswith("layer:"):
+            return int(self.composition[len("layer:") :])
+        return layers if self.composition == "top" else None
 
 
 class FeedbackMemory(nn.Module):
@@ -29,7 +47,14 @@ class FeedbackMemory(nn.Module):
     def __init__(self, layers: int, embed_dim: int, heads: int, options: MemoryOptions, pre_norm: bool):
         super().__init__()
         shared, width = options.shared_kv, heads * options.head_dim
-        self.layer_weights = nn.Parameter(torch.zeros(layers + 1))
+        weights = torch.zeros((layers, layers + 1) if options.of_layers else layers + 1)
+        only = options.the_only_layer(layers)
+        if only is not None:
+            weights = torch.full_like(weights, float("-inf")).index_fill(0, torch.tensor(only), 0.0)
+        if options.composition in ("weighted", "recurrent"):
+            self.layer_weights = nn.Parameter(weights)
+        else:  # nothing to learn, and nothing in checkpoints
+            self.register_buffer("layer_weights", None if options.sees_itself else weights, persistent=False)
         self.k_proj = xavier_linear(embed_dim, width, gain=2**-0.5) if shared else None
         self.v_proj = xavier_linear(embed_dim, width, gain=2**-0.5) if shared else None
         self.layer_norm = nn.LayerNorm(embed_dim) if shared and pre_norm else None
@@ -43,18 +68,21 @@ class FeedbackMemory(nn.Module):
                 layers, heads, options.span, options.adaptive_span_ramp, options.adaptive_span_start
             )
 
+    def mix(self) -> Optional[Tensor]:
+        return None if self.layer_weights is None else reference.mix_weights(self.layer_weights)
+
 
 class MemoryAttention(nn.Module):
     """One layer's attention over the memory, with keys and values of its own when they are not shared."""
 
-    def __init__(self, embed_dim: int, width: int, shared_kv: bool, pre_norm: bool):
+    def __init__(self, embed_dim: int, width: int, shared_kv: bool, memory_norm: bool):
         super().__init__()
         self.q_proj = xavier_linear(embed_dim, width, gain=2**-0.5)
         self.out_proj = xavier_linear(width, embed_dim)
         nn.init.zeros_(self.out_proj.bias)
         self.k_proj = None if shared_kv else xavier_linear(embed_dim, width, gain=2**-0.5)
         self.v_proj = None if shared_kv else xavier_linear(embed_dim, width, gain=2**-0.5)
-        self.memory_layer_norm = nn.LayerNorm(embed_dim) if pre_norm and not shared_kv else None
+        self.memory_layer_norm = nn.LayerNorm(embed_dim) if memory_norm and not shared_kv else None
 
 
 class SourceAttention(nn.Module):

@@ -144,16 +144,20 @@ def _draw(path, reading):
 def _draw_memory(figure, reading, size):
     layers, heads, steps, _ = reading.memory.shape
     grid = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+    # No step sees its own memory, or a later one. Where no slot stands before the first, it does see its own.
+    columns = slice(0, steps) if reading.zero_slots else slice(1, None)
     for layer, head in np.ndindex(layers, heads):
-        seen = reading.memory[layer, head, :, :steps]  # no step sees its own memory, or a later one
+        seen = reading.memory[layer, head, :, columns]
         image = _heat(grid[layer, head], seen, reading.memory.max(), f"layer {layer + 1}, head {head + 1}")
-        grid[layer, head].axvline(0.5, color=pictures.COLORS[1], linewidth=0.8)  # behind the zero slots
+        if reading.zero_slots:
+            grid[layer, head].axvline(0.5, color=pictures.COLORS[1], linewidth=0.8)  # behind the zero slots
     for axes in grid[-1]:
-        _name(axes.xaxis, ["start", *reading.words[:-1]], size)
+        _name(axes.xaxis, ["start", *reading.words][columns], size)
     for axes in grid[:, 0]:
         _name(axes.yaxis, reading.words, size)
     slots = f"{reading.zero_slots} zero slot{'s' * (reading.zero_slots > 1)}"
-    title = f"Each row, the step that writes this word, reads\nthe memory of earlier steps (start: {slots})"
+    what = f"the memory of earlier steps (start: {slots})" if reading.zero_slots else "itself and earlier steps"
+    title = f"Each row, the step that writes this word, reads\n{what}"
     _explain(figure, grid, image, title)
 
 

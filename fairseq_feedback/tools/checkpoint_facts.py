@@ -56,8 +56,12 @@ def shared_with(weights):
 
 
 def mix(weights):
-    """The shares of the embedding and of each layer in a memory vector; None for a model without memory."""
-    return weights[MIX].float().softmax(dim=0).tolist() if MIX in weights else None
+    """The learned shares of the embedding and of each layer in a memory vector that all read; None without those."""
+    return weights[MIX].float().softmax(dim=0).tolist() if MIX in weights and weights[MIX].dim() == 1 else None
+
+
+def has_memory(weights, model):
+    return MIX in weights or "memory_composition" in model
 
 
 def spans(weights):

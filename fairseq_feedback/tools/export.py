@@ -125,7 +125,7 @@ def write(model, task, folder):
         "heads": decoder.heads,
         "head_width": decoder.embed_dim // decoder.heads,
         "groups": 1 if decoder.memory.k_proj is not None else decoder.num_layers,
-        "init_slots": decoder.memory_init_slots,
+        "init_slots": decoder.init_slots(decoder.reach()),
         "memory_span": decoder.memory_span,
     }
     write_json(os.path.join(folder, "config.json"), config)

@@ -48,8 +48,10 @@ def main(args):
     print(report(args.checkpoint, state))
     if args.plot is None:
         return
-    if facts.mix(weights) is None:
+    if not facts.has_memory(weights, facts.plain(state["cfg"].get("model"))):
         raise FeedbackError(f"{args.checkpoint} is a model without feedback memory: leave --plot and --text out")
+    if facts.mix(weights) is None and args.text is None:
+        raise FeedbackError(f"{args.checkpoint} has learned no mix of layers to draw: leave --plot out, or give --text")
     if args.text is None:
         draw(args.plot, facts.mix(weights), facts.spans(weights))
     else:

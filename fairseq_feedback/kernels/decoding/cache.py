@@ -19,7 +19,7 @@ from typing import Dict, List, Optional
 import torch
 from torch import Tensor
 
-from ..reference import first_visible
+from ..visible import first_visible
 from ..weights import CrossMemory, Seen, Settings
 
 Cache = Dict[str, Optional[Tensor]]
@@ -68,7 +68,7 @@ def seen(cache: Cache, settings: Settings) -> Seen:
     """By the next step."""
     forgotten = int(_get(cache, "progress")[1])
     last = settings.init_slots + steps_done(cache)
-    first = first_visible(last, settings.span)
+    first = first_visible(last + int(settings.sees_itself), settings.span)
     here, end = first - forgotten, last - forgotten
     origin, beams = cache["origin"], beams_together(cache)
     return Seen(

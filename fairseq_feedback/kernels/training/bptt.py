@@ -22,6 +22,8 @@ def unsupported(inputs: Inputs) -> Optional[str]:
     """Why this kernel cannot do a run that the reference can; None if it can."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return "the model is being exported or compiled"
+    if inputs.memory.dim() > 3:
+        return "every layer has a memory of its own"
     if inputs.cross is not None and inputs.cross.keys.size(1) != inputs.x.size(1):
         return "several rows share a source sentence"
     if inputs.attn_layer >= 0 and torch.is_grad_enabled():

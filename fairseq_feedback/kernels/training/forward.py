@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..products import Product
-from ..reference import activate, blank_padding, first_visible, hidden_slots, norm
+from ..reference import activate, blank_padding, norm
+from ..visible import first_visible, hidden_slots
 from ..weights import Affine, LayerDropout, LayerWeights, Settings
 from .slots import Dots, Sums
 

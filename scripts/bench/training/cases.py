@@ -9,12 +9,15 @@ REFERENCE = "feedback (reference kernel)"
 CHECKPOINTED = "feedback, --checkpoint-activations"
 RELATIVE = "feedback, relative positions"
 RELATIVE_REFERENCE = "feedback, relative positions (reference kernel)"
+OWN = "own memory"
+OWN_REFERENCE = "own memory (reference kernel)"
 LABML = "labml-nn"
 LUCIDRAINS = "feedback-transformer-pytorch"
 AUTHORS = "transformer-sequential"
 
 OURS = (TRANSFORMER, FEEDBACK, REFERENCE)
-LM = (*OURS, CHECKPOINTED, RELATIVE)
+WITH_OWN = (*OURS, OWN)
+LM = (*WITH_OWN, CHECKPOINTED, RELATIVE)
 PEERS = (LABML, LUCIDRAINS, AUTHORS)
 
 
@@ -71,8 +74,8 @@ FULL = [
     Stack("lm-512-b16", 4, 512, 8, 2048, steps=128, rows=16, systems=LM + PEERS),
     Stack("lm-256-b64", 4, 256, 4, 1024, steps=64, rows=64, systems=LM + PEERS),
     Stack("lm-deep-b8", 6, 512, 8, 2048, steps=100, rows=8),
-    Stack("iwslt-decoder", 6, 512, 4, 1024, steps=30, rows=128, source=30, pre_norm=False, dropout=0.3, systems=OURS),
-    Step("iwslt-step", "iwslt_de_en", max_tokens=4096, batches=4),
+    Stack("iwslt-decoder", 6, 512, 4, 1024, 30, 128, WITH_OWN, source=30, pre_norm=False, dropout=0.3),
+    Step("iwslt-step", "iwslt_de_en", max_tokens=4096, batches=4, systems=WITH_OWN),
 ]
 
 QUICK = [

@@ -5,13 +5,13 @@ import torch
 from common.made_up import disturb
 from fairseq_feedback.errors import FeedbackError
 from training import systems
-from training.cases import CHECKPOINTED, FEEDBACK, REFERENCE, RELATIVE, RELATIVE_REFERENCE
+from training.cases import CHECKPOINTED, FEEDBACK, OWN, OWN_REFERENCE, REFERENCE, RELATIVE, RELATIVE_REFERENCE
 
 # In float32 the kernels add up in different orders: that much times 1e-5 of a tensor's largest entry may differ.
 FACTOR = 5
 TOLERANCE = 1e-5 * FACTOR
 
-REFERENCE_OF = {FEEDBACK: REFERENCE, CHECKPOINTED: REFERENCE, RELATIVE: RELATIVE_REFERENCE}
+REFERENCE_OF = {FEEDBACK: REFERENCE, CHECKPOINTED: REFERENCE, RELATIVE: RELATIVE_REFERENCE, OWN: OWN_REFERENCE}
 
 
 def check(case, device):

@@ -8,7 +8,7 @@ from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig, c
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 from fairseq_feedback.models.feedback_transformer import complete_architecture
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
-from training.cases import CHECKPOINTED, REFERENCE, RELATIVE, RELATIVE_REFERENCE, TRANSFORMER
+from training.cases import CHECKPOINTED, OWN, OWN_REFERENCE, REFERENCE, RELATIVE, RELATIVE_REFERENCE, TRANSFORMER
 
 
 class Stack:
@@ -76,13 +76,14 @@ class TransformerStack(Stack):
 
 
 class FeedbackStack(Stack):
-    def __init__(self, case, device, kernel, positions=False, **options):
+    def __init__(self, case, device, kernel, positions=False, own=False, **options):
         # With a vector for every distance that there is, a step sees as many slots as without.
         memory = MemoryOptions(
             span=case.steps if positions else 0,
-            shared_kv=True,
+            shared_kv=not own,
             head_dim=case.width // case.heads,
             relative_positions=positions,
+            composition="own" if own else "weighted",
         )
         self.module = build(FeedbackDecoder, case, memory, feedback_kernel=kernel, **options)
         super().__init__(case, device)
@@ -101,8 +102,9 @@ def make(case, system, device):
     return FeedbackStack(
         case,
         device,
-        kernel="reference" if system in (REFERENCE, RELATIVE_REFERENCE) else "bptt",
+        kernel="reference" if system in (REFERENCE, RELATIVE_REFERENCE, OWN_REFERENCE) else "bptt",
         positions=system in (RELATIVE, RELATIVE_REFERENCE),
+        own=system in (OWN, OWN_REFERENCE),
         checkpoint_activations=system == CHECKPOINTED,
     )
 

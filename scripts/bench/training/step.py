@@ -7,7 +7,7 @@ from fairseq.tasks.translation import TranslationTask
 from fairseq.trainer import Trainer
 
 from common.made_up import configuration, dictionary, sentence_lengths
-from training.cases import REFERENCE, TRANSFORMER
+from training.cases import OWN, OWN_REFERENCE, REFERENCE, TRANSFORMER
 
 RECIPE = """
     --task translation --source-lang de --target-lang en --share-decoder-input-output-embed
@@ -68,7 +68,9 @@ def flags(case, system, device):
     if case.bf16:
         command.append("--bf16")
     if system != TRANSFORMER:
-        command += ["--feedback-kernel", "reference" if system == REFERENCE else "bptt"]
+        command += ["--feedback-kernel", "reference" if system in (REFERENCE, OWN_REFERENCE) else "bptt"]
+    if system in (OWN, OWN_REFERENCE):
+        command += ["--memory-composition", "own", "--unshared-memory-kv"]
     return command
 
 
