@@ -53,6 +53,7 @@ def test_every_combination_of_flags(flags, short_blocks):
         init_slots=1 + number % 3, p=(0.3, 0.2, 0.1) if dropout else (0.0, 0.0, 0.0), seed=number,
         activation=["relu", "gelu", "tanh", "gelu_accurate", "linear"][number % 5],
         reach=17 if positions or adaptive else 0, ramp=4 if adaptive else None, head_width=[None, 3, 6][number % 3],
+        composition=["weighted", "top", "layer:0"][number % 3],
     )  # fmt: skip
     if not positions:
         p.memory_weights = p.memory_weights._replace(positions=None)

@@ -322,6 +322,19 @@ def test_a_transformer_trains_on_the_same_streams(made):
     assert loss_of(eval_lm(made, "--tokens-per-sample", 5, path=path)) > 0
 
 
+def test_states_of_every_layer_are_carried(made):
+    """By a model that is a transformer: to the bit over a stop in mid-epoch, and whatever the block."""
+    more = ["--memory-composition", "own", "--unshared-memory-kv"]
+    whole = cli.losses(train(made, "own", *more, updates=6).stdout)
+    train(made, "own-resumed", *more, updates=3)
+    assert cli.losses(train(made, "own-resumed", *more, updates=6).stdout) == whole[3:]
+    path = made.folder / "own" / "checkpoint_last.pt"
+    losses = {loss_of(eval_lm(made, "--tokens-per-sample", length, path=path)) for length in (2, 1000)}
+    assert len(losses) == 1
+    train(made, "absolute", *more, "--positions", "sinusoidal", updates=3)
+    assert load(made, "absolute")["extra_state"]["train_iterator"]["memory"] == {}
+
+
 # ---------------------------------------------------------------- generation
 
 
@@ -392,6 +405,7 @@ def test_characters_read_as_text(tmp_path):
     [
         (["--batch-size", 400], "Give a smaller --batch-size"),
         (["--memory-span", 0], "--memory-span 0: give at least one step"),
+        (["--positions", "learned"], "--positions learned: the last block of a stream may be longer"),
         (["--tokens-per-sample", 0], "--tokens-per-sample 0: give at least one token"),
         (["--bptt-warmup-epochs", -1], "--bptt-warmup-epochs -1: give 0 or more"),
         (["--add-bos-token"], "--add-bos-token does not go with streams"),

@@ -207,6 +207,11 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         if config.decoder_layers_to_keep:
             config.decoder_layers = len(config.decoder_layers_to_keep.split(","))
         relative = config.positions == "relative"
+        if config.positions == "learned" and getattr(task, "streams", False):
+            raise FeedbackError(
+                "--positions learned: the last block of a stream may be longer than --tokens-per-sample: give "
+                "sinusoidal, or --task language_modeling"
+            )
         memory = MemoryOptions(
             span=config.memory_span,
             shared_kv=not config.unshared_memory_kv,
