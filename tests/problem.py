@@ -134,7 +134,7 @@ class Problem:
         return found
 
 
-SHAPES = dict(
+SHAPES = dict(  # of at most 7 steps
     plain={},
     pre_norm=dict(pre_norm=True),
     unshared=dict(shared=False),
@@ -145,5 +145,7 @@ SHAPES = dict(
     dropout=dict(p=(0.3, 0.2, 0.1), pre_norm=True),
     positions=dict(span=3, init_slots=3, reach=3, source=0, pre_norm=True, head_width=6),
     adaptive_span=dict(span=4, init_slots=4, reach=4, ramp=2, source=0, pre_norm=True, p=(0.0, 0.2, 0.1)),
-    positions_unshared=dict(reach=6, ramp=2, shared=False, head_width=3),
+    positions_unshared=dict(reach=7, ramp=2, shared=False, head_width=3),
+    recurrent=dict(composition="recurrent", pre_norm=True),
+    own=dict(composition="own", init_slots=0, span=3, p=(0.3, 0.2, 0.1)),
 )
