@@ -26,6 +26,7 @@ def made(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_every_run_has_its_result_and_goes_on_after_a_stop(made, capsys):
     made("--shakespeare", str(made.folder / "input.txt"))
     first = capsys.readouterr().out

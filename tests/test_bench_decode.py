@@ -59,6 +59,7 @@ def test_quick_cases_as_a_command(tmp_path):
     assert rows["quick-lm", "2 layers, span 16", "transformer"]["rows"] >= 1
 
 
+@pytest.mark.slow
 def test_through_fairseq_generate():
     done = command(
         "decode.py", "--cases", "quick", "--systems", "transformer", "feedback", "--repeats", "1", "--threads", "1",

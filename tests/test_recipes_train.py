@@ -47,7 +47,7 @@ def results(recipe, kind):
         return json.load(f)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "wmt14_en_de")) for n in PAIRS])
 def test_pairs_from_archives_to_a_score(prepared, name):
     recipe = prepared(name)
     done = train(recipe, "feedback")
@@ -118,10 +118,14 @@ def test_a_run_goes_on_and_another_kind_does_not(prepared):
     assert done.returncode == 1 and f"--out {out} has a run of feedback: give another folder" in done.stderr
 
 
-SLOW = [pytest.param(name, "transformer", marks=pytest.mark.slow) for name in ("wikitext103", "enwik8", "char_ptb")]
+LANGUAGE_MODELS = [
+    pytest.param(name, kind, marks=[pytest.mark.slow] * ((name, kind) != ("char_ptb", "feedback")))
+    for name in ("wikitext103", "enwik8", "char_ptb")
+    for kind in ("feedback", "transformer")
+]
 
 
-@pytest.mark.parametrize("name, kind", [(name, "feedback") for name in ("wikitext103", "enwik8", "char_ptb")] + SLOW)
+@pytest.mark.parametrize("name, kind", LANGUAGE_MODELS)
 def test_language_models_from_archives_to_a_score(prepared, name, kind):
     recipe = prepared(name)
     train(recipe, kind)
