@@ -38,6 +38,11 @@ def draw(
     return drawn
 
 
+def of_layer(drawn: List[LayerDropout], index: int) -> LayerDropout:
+    """`drawn` may be empty, for no dropout."""
+    return drawn[index] if drawn else LayerDropout(*[None] * 6)
+
+
 def at_step(choices: Choices, t: int, first: int, last: int) -> Choices:
     """The choices of step t, for the memory slots first..last-1."""
     return Choices(choices.kept, [_at_step(d, t, first, last) for d in choices.dropout])

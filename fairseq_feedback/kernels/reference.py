@@ -43,11 +43,14 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         attn = source_attention(done, inputs.attn_layer)
         if attn is not None:
             attns.append(attn)
-    return (
-        torch.stack(outputs),
-        torch.stack(memories),
-        torch.stack(attns) if len(attns) > 0 else None,
-    )
+    return stacked(outputs, memories, attns)
+
+
+def stacked(
+    outputs: List[Tensor], memories: List[Tensor], attns: List[Tensor]
+) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+    """What a run gives, of what its steps gave; `attns` may be empty."""
+    return torch.stack(outputs), torch.stack(memories), torch.stack(attns) if len(attns) > 0 else None
 
 
 def attention_maps(inputs: Inputs) -> AttentionMaps:
@@ -288,8 +291,13 @@ def project_source(
 def mix_weights(w: Tensor) -> Tensor:
     """softmax(w) of (4), in at least float32. A layer with a memory of its own mixes what is not above it."""
     if w.dim() == 2:
-        w = w.masked_fill(torch.ones_like(w).triu(2) > 0, float("-inf"))
+        w = without_above(w)
     return w.softmax(dim=-1, dtype=at_least_float32(w)).to(w.dtype)
+
+
+def without_above(w: Tensor) -> Tensor:
+    """(L, L + 1), where layer l = 1 ... L may mix x^0 ... x^l."""
+    return w.masked_fill(torch.ones_like(w).triu(2) > 0, float("-inf"))
 
 
 def blank_padding(m: Tensor, left_pad: Optional[Tensor], t: int) -> Tensor:

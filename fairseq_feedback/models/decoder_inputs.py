@@ -1,6 +1,6 @@
 """From tokens, encoder output and options to what a kernel takes: the same for teacher forcing and decoding."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,11 @@ class DecoderInputs(DecoderWeights):
         if self.memory_of_layers:
             shape.insert(2, self.num_layers)
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
+
+    def first_slots(self, rows: int, weights: Weights, settings: Settings) -> Tuple[Tensor, Tensor]:
+        """Their keys and values."""
+        zeros = self.zero_slots(rows, settings.init_slots, self.layers[0].fc1.weight)
+        return reference.project_memory(zeros, weights.memory, settings)
 
     def init_slots(self, reach: int) -> int:
         if self.sees_itself:

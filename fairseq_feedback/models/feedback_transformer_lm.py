@@ -1,7 +1,6 @@
 """The language model: the feedback decoder alone, over text of any length."""
 
 import logging
-import re
 from typing import Dict, List, Optional
 
 import torch
@@ -26,6 +25,7 @@ from fairseq_feedback.models.options import (
     refuse,
     register_architectures,
     require_same_dictionary,
+    vocabulary,
 )
 from fairseq_feedback.modules.feedback_memory import MemoryOptions
 
@@ -223,7 +223,7 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
             adaptive_span_start=config.adaptive_span_start,
             composition=config.memory_composition,
         )
-        if not hasattr(task, "carry_memory"):
+        if relative and not hasattr(task, "carry_memory"):
             logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
         host = to_transformer_config(config, memory)
         host.decoder.normalize_before = not config.decoder_post_norm
@@ -257,7 +257,7 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         return self.decoder.reach() if span is None else min(span.longest, span.reach() + span.trim)
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        ours, theirs = _vocabulary(self.state_dict()), _vocabulary(state_dict)
+        ours, theirs = (vocabulary(state, "decoder") for state in (self.state_dict(), state_dict))
         if theirs:
             require_same_dictionary(ours, theirs, "", "dict.txt")
         return super().load_state_dict(state_dict, *args, **kwargs)
@@ -298,12 +298,6 @@ def _cutoffs(name, config, dictionary):
             f"{flag(name)} {value}: give rising numbers below {len(dictionary)}, the size of the dictionary"
         )
     return cutoffs
-
-
-def _vocabulary(state_dict) -> int:
-    """Entries of the dictionary that the embeddings are for; 0 = unknown."""
-    embedding = re.compile(r"decoder\.embed_tokens\.(embeddings\.\d+\.0\.)?weight")
-    return sum(len(weight) for name, weight in state_dict.items() if embedding.fullmatch(name))
 
 
 register_architectures("feedback_transformer_lm", ARCHITECTURES, complete_architecture)

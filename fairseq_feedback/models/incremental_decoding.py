@@ -25,8 +25,7 @@ class IncrementalDecoding(DecoderInputs):
         state = self.get_incremental_state(incremental_state, "memory")
         weights = self.decoding_weights(state is None, reach)
         if state is None:
-            zeros = self.zero_slots(tokens.size(0), settings.init_slots, self.layers[0].fc1.weight)
-            keys, values = reference.project_memory(zeros, weights.memory, settings)
+            keys, values = self.first_slots(tokens.size(0), weights, settings)
             cross = self.project_source(encoder_out, weights)
             state = cache.start(keys, values, self.left_padding(tokens), cross)
             self.set_incremental_state(incremental_state, "memory", state)
@@ -59,11 +58,7 @@ class IncrementalDecoding(DecoderInputs):
             attn = reference.source_attention(step, attn_layer)
             if attn is not None:
                 attns.append(attn)
-        return (
-            torch.stack(outputs),
-            torch.stack(memories),
-            torch.stack(attns) if len(attns) > 0 else None,
-        )
+        return reference.stacked(outputs, memories, attns)
 
     @torch.jit.export
     def reorder_incremental_state(

@@ -96,6 +96,12 @@ def require_composition(config) -> None:
         )
 
 
+def vocabulary(state_dict, side: str) -> int:
+    """Entries of the dictionary that the encoder's or the decoder's embeddings are for; 0 = unknown."""
+    embedding = re.compile(rf"{side}\.embed_tokens\.(embeddings\.\d+\.0\.)?weight")
+    return sum(len(weight) for name, weight in state_dict.items() if embedding.fullmatch(name))
+
+
 def require_same_dictionary(ours: int, theirs: int, side: str, files: str) -> None:
     """Of a model and its checkpoint: how many entries."""
     if ours != theirs:

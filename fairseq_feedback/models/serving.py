@@ -51,8 +51,7 @@ class Encoder(nn.Module):
     def _start(self, rows: int, weights: Weights) -> Tuple[Tensor, Tensor]:
         reach = self.decoder.reach()
         settings = self.decoder.settings(reach, self.decoder.init_slots(reach))
-        zeros = self.decoder.zero_slots(1, settings.init_slots, self.decoder.layers[0].fc1.weight)
-        keys, values = reference.project_memory(zeros, weights.memory, settings)
+        keys, values = self.decoder.first_slots(1, weights, settings)
         return keys.expand(-1, rows, -1, -1, -1), values.expand(-1, rows, -1, -1, -1)
 
 

@@ -5,6 +5,8 @@ from typing import Optional
 
 import torch
 
+from fairseq_feedback.kernels import reference
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,9 +20,7 @@ def from_transformer(decoder, state_dict, name: str) -> None:
     mix = prefix + "memory.layer_weights"
     if mix in state_dict or prefix + "layers.0.self_attn.k_proj.weight" not in state_dict:
         return
-    layers = 0
-    while f"{prefix}layers.{layers}.self_attn.k_proj.weight" in state_dict:
-        layers += 1
+    layers = _layers(state_dict, prefix)
     starts = []
     if "layer_weights" in dict(decoder.memory.named_parameters()):
         state_dict[mix] = torch.zeros((layers, layers + 1) if decoder.memory_of_layers else layers + 1)
@@ -38,6 +38,13 @@ def from_transformer(decoder, state_dict, name: str) -> None:
             "decoder: no feedback memory in this checkpoint, so it is taken as a standard transformer's: memory "
             + ", ".join(starts)
         )
+
+
+def _layers(state_dict, prefix: str) -> int:
+    layers = 0
+    while f"{prefix}layers.{layers}.self_attn.q_proj.weight" in state_dict:
+        layers += 1
+    return layers
 
 
 def _share_the_mean(state_dict, prefix: str, layers: int, pre_norm: bool) -> None:
@@ -64,9 +71,7 @@ def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
     if not layers_to_keep:
         return
     kept = sorted(int(i) for i in layers_to_keep.split(","))
-    layers = 0
-    while f"{prefix}layers.{layers}.self_attn.q_proj.weight" in state_dict:
-        layers += 1
+    layers = _layers(state_dict, prefix)
     if kept[-1] >= layers or layers == len(kept):
         return  # the host names the missing layer; or nothing is pruned
     mix, spans = prefix + "memory.layer_weights", prefix + "memory.adaptive_span.ratios"
@@ -75,7 +80,7 @@ def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
         ends = starts[1:] + [layers + 1]
         old = state_dict[mix]
         if old.dim() == 2:
-            old = old.masked_fill(torch.ones_like(old).triu(2) > 0, float("-inf"))[kept]
+            old = reference.without_above(old)[kept]
         folded = torch.stack([old[..., a:b].logsumexp(dim=-1) for a, b in zip(starts, ends)], dim=-1)
         state_dict[mix] = folded.masked_fill(folded == float("-inf"), 0.0)
     if spans in state_dict:

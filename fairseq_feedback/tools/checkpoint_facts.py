@@ -72,12 +72,6 @@ def spans(weights):
     return (ratios.float().clamp(0, 1) * len(weights["decoder.memory.positions"])).tolist()
 
 
-def vocabulary(weights, side):
-    """Entries of a dictionary; 0 = there is none."""
-    embedding = re.compile(rf"{side}\.embed_tokens\.(embeddings\.\d+\.0\.)?weight")
-    return sum(len(weight) for name, weight in weights.items() if embedding.fullmatch(name))
-
-
 def plain(options):
     """A part of the settings as a dictionary: fairseq has them of omegaconf, or as a namespace."""
     from omegaconf import OmegaConf

@@ -104,13 +104,15 @@ def report(path, state):
 
 def summary(path, state, cfg, model):
     """[(what, text)]"""
+    from fairseq_feedback.models.options import vocabulary
+
     weights = state["model"]
     dtypes = sorted({str(w.dtype)[len("torch.") :] for name, w in weights.items() if facts.is_parameter(name)})
     optimizer = "with" if state.get("last_optimizer_state") else "without"
     size = f"{os.path.getsize(path) / 1e6:,.1f} MB, {' and '.join(dtypes)}, {optimizer} the optimizer's state"
     task = facts.plain(cfg.get("task"))
     languages = [task.get(side + "_lang") for side in ("source", "target")]
-    sizes = [f"{size:,}" for size in (facts.vocabulary(weights, side) for side in ("encoder", "decoder")) if size]
+    sizes = [f"{size:,}" for size in (vocabulary(weights, side) for side in ("encoder", "decoder")) if size]
     metric = facts.plain(cfg.get("checkpoint")).get("best_checkpoint_metric", "loss")
     return [
         ("checkpoint", f"{path}, {size}"),

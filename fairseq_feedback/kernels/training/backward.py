@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ..dropout import of_layer
 from ..products import Product
 from ..reference import activate, at_least_float32
-from ..weights import Affine, LayerDropout
+from ..weights import Affine
 from .attention import Attention, MemoryAttention
 from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales
 
@@ -102,11 +103,11 @@ class _Layer:
         self, leaves: Leaves, c: Constants, kept: List[Kept], index: int, attention: MemoryAttention, block: int
     ):
         w, rows = leaves.layers[index], leaves.x.size(1)
-        scale = scales(c, leaves.query.size(2) // c.settings.heads)
+        scale = scales(c.settings, c.dropout, leaves.query.size(2) // c.settings.heads)
         self.c, self.s, self.index, self.kept = c, c.settings, index, kept[index]
         self.attention, self.position = attention, attention.position(index)
         self.following = kept[index + 1] if index + 1 < len(kept) else None
-        self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
+        self.keep = of_layer(c.dropout, index)
 
         def linear(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> "_Linear":
             return _Linear(affine, weight_scale, bias_scale, c.dtype, rows, block)

@@ -8,6 +8,7 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
+from ..dropout import of_layer
 from ..products import Product
 from ..reference import activate, blank_padding, norm
 from ..visible import first_visible, hidden_slots
@@ -70,9 +71,8 @@ class Scales(NamedTuple):
     bias: float  # of the three outputs
 
 
-def scales(c: Constants, head_width: int) -> Scales:
-    s = c.settings
-    p, attn_p, act_p = (s.dropout, s.attention_dropout, s.activation_dropout) if c.dropout else (0.0, 0.0, 0.0)
+def scales(s: Settings, dropout: List[LayerDropout], head_width: int) -> Scales:
+    p, attn_p, act_p = (s.dropout, s.attention_dropout, s.activation_dropout) if dropout else (0.0, 0.0, 0.0)
     out = 1.0 / (1.0 - p)
     return Scales(head_width**-0.5, out / (1 - attn_p), out / (1 - attn_p), out / (1 - act_p), out)
 
@@ -145,11 +145,11 @@ class _Layer:
 
     def __init__(self, leaves: Leaves, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
         w, rows = leaves.layers[index], leaves.x.size(1)
-        scale = scales(c, leaves.query.size(2) // c.settings.heads)
+        scale = scales(c.settings, c.dropout, leaves.query.size(2) // c.settings.heads)
         self.w, self.s = w, c.settings
         self.positions = leaves.positions
         self.span = None if leaves.spans is None else leaves.spans[index]
-        self.keep = c.dropout[index] if c.dropout else LayerDropout(*[None] * 6)
+        self.keep = of_layer(c.dropout, index)
         self.first_queries = leaves.query if index == 0 else None
 
         def product(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> Product:

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..dropout import of_layer
 from ..reference import activate, at_least_float32, linear, norm, project_group, split_heads
 from ..visible import first_visible
 from ..weights import Affine, CrossMemory, Inputs, LayerDropout, LayerWeights, Settings
+from .forward import Scales, scales
 
 PIECE = 128  # steps that look at one window of slots: more look at more in vain, fewer make smaller products
 
@@ -35,8 +37,8 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         states.append(x)
         if not inputs.choices.kept[i]:
             continue
-        keep = dropout[i] if dropout else LayerDropout(*[None] * 6)
-        w = _scaled(w, s, inputs.weights.memory.keys[i].weight.size(0) // s.heads, keep)
+        keep = of_layer(dropout, i)
+        w = _scaled(w, scales(s, dropout, inputs.weights.memory.keys[i].weight.size(0) // s.heads))
         x = _leave(x, _memory_heads(x, inputs, i, first, w, keep, pieces), w.attn_out, keep.attn_out, w.attn_norm, s)
         if inputs.cross is not None:
             z, layer_attn = _source_heads(x, inputs.cross, i, w, keep, s)
@@ -80,22 +82,18 @@ def _pieces(inputs: Inputs, first: int) -> List[Piece]:
     return found
 
 
-def _scaled(w: LayerWeights, s: Settings, head_width: int, keep: LayerDropout) -> LayerWeights:
-    """1 / √D, and 1 / (1 - p) of every dropout, multiplied into the products beside them (8)."""
+def _scaled(w: LayerWeights, scale: Scales) -> LayerWeights:
+    """With the constants multiplied in (8)."""
 
     def scaled(affine: Optional[Affine], weight: float, bias: float) -> Optional[Affine]:
         return affine if affine is None or weight == 1.0 else Affine(affine.weight * weight, affine.bias * bias)
 
-    def scale(choices: Optional[Tensor], p: float) -> float:
-        return 1.0 if choices is None else 1.0 / (1.0 - p)
-
-    q, out, attn = head_width**-0.5, scale(keep.attn_out, s.dropout), scale(keep.memory_attn, s.attention_dropout)
     return w._replace(
-        query=scaled(w.query, q, q),
-        attn_out=scaled(w.attn_out, out * attn, out),
-        cross_query=scaled(w.cross_query, q, q),
-        cross_out=scaled(w.cross_out, out * attn, out),
-        fc2=scaled(w.fc2, out * scale(keep.activation, s.activation_dropout), out),
+        query=scaled(w.query, scale.query, scale.query),
+        attn_out=scaled(w.attn_out, scale.attn_out, scale.bias),
+        cross_query=scaled(w.cross_query, scale.query, scale.query),
+        cross_out=scaled(w.cross_out, scale.cross_out, scale.bias),
+        fc2=scaled(w.fc2, scale.fc2, scale.bias),
     )
 
 
@@ -157,8 +155,7 @@ def _attend(
     """-> (n, B, A) without dropout's scale, weights before dropout (n, B, H, W)."""
     rows, heads, steps, _ = query.shape
     shape = (rows, heads, steps, key.size(2))
-    bias = bias.to(query.dtype)
-    bias = bias.expand(shape[2:]) if bias.dim() == 2 else bias.expand(shape).flatten(0, 1)
+    bias = bias.to(query.dtype).expand(shape).flatten(0, 1)
     scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
     attn = torch.softmax(scores, dim=-1, dtype=at_least_float32(scores)).type_as(scores).view(shape)
     used = attn if keep is None else attn * keep.permute(1, 2, 0, 3)
