@@ -4,7 +4,16 @@ import pytest
 import torch
 from fairseq import search
 from fairseq.sequence_generator import SequenceGenerator
-from generation import assert_same_hypos, generate, longest, make_ending_model, make_sample
+from generation import (
+    assert_found,
+    assert_same_hypos,
+    generate,
+    longest,
+    make_ending_model,
+    make_sample,
+    search_slowly,
+    sentences,
+)
 from helpers import make_language_model
 
 from fairseq_feedback.kernels.decoding import cache
@@ -91,3 +100,11 @@ def test_one_source_given_five_times_is_still_five_sentences(beam, dictionary):
         one = {"net_input": {name: x[:1] for name, x in sample["net_input"].items()}}
         alone = generate(model, dictionary, one, inputs={"prefix_tokens": prefix[row : row + 1]}, **options)
         assert_same_hypos(got[row : row + 1], alone)
+
+
+def test_beams_that_see_nothing_but_themselves(dictionary, sample):
+    """Where a step sees itself, a span of 1 leaves no slot that beams could share."""
+    options = dict(memory_composition="own", unshared_memory_kv=True, memory_span=1)
+    model = make_ending_model(dictionary, **options)
+    for src, nbest in zip(sentences(sample), generate(model, dictionary, sample, beam_size=3)):
+        assert_found(nbest, search_slowly(model, dictionary, src, 3, max_len=12))

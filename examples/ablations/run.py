@@ -10,13 +10,15 @@ theirs are not made again, so the same command goes on after a stop. --table FOL
 import json
 import os
 import re
-import subprocess
+import shutil
 import sys
 import time
 from statistics import mean
 
+from examples.evaluate import logged
 from examples.tiny_shakespeare import corpus
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import training_log
 from fairseq_feedback.tools.files import read_lines, whole, write_json
 from fairseq_feedback.tools.program import Parser, run
 from fairseq_feedback.tools.table import markdown
@@ -77,10 +79,10 @@ def train(args, data, layers, updates, flags, seed):
     command += ["--max-update", updates, "--total-num-update", updates, "--validate-interval-updates", updates // 5]
     print(f"{name} …", flush=True)
     start = time.time()
-    log = call("train", command, os.path.join(args.out, name + ".log"))
+    log = os.path.join(args.out, name + ".log")
+    call("train", command, log)
     seconds = round(time.time() - start)
-    lines = [json.loads(line.split("| valid | ")[1]) for line in log.splitlines() if "| valid | {" in line]
-    curve = [[int(line["valid_num_updates"]), float(line["valid_loss"])] for line in lines]
+    curve = list(zip(*training_log.read(log).curve("valid", "loss")))
     found = {"data": data, "layers": layers, "setting": setting, "seed": seed, "updates": updates, "seconds": seconds}
     os.makedirs(os.path.dirname(result), exist_ok=True)
     write_json(result, {**found, "bits": min(loss for _, loss in curve), "curve": curve})
@@ -108,6 +110,7 @@ def prepare(args, data):
     for split, lines in zip(("train", "valid"), parts):
         with whole(f"{out}/{split}.txt") as f:
             f.writelines(lines)
+    shutil.rmtree(out + "/part", ignore_errors=True)  # of a run that was stopped
     flags = ["--only-source", "--destdir", out + "/part", "--trainpref", out + "/train.txt", *more]
     call("preprocess", [*flags, "--validpref", out + "/valid.txt"], out + "/preprocess.log")
     os.rename(out + "/part", out + "/bin")
@@ -115,18 +118,8 @@ def prepare(args, data):
 
 
 def call(command, flags, log):
-    """One of fairseq's commands -> what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"fairseq_cli.{command}", *map(str, flags)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with whole(log) as f:
-        f.write(done.stdout)
-    if done.returncode != 0:
-        raise FeedbackError(f"fairseq-{command} failed: see {log}")
-    return done.stdout
+    """One of fairseq's commands, of this Python."""
+    logged(log, sys.executable, "-m", f"fairseq_cli.{command}", *flags)
 
 
 def table(folder):

@@ -43,4 +43,4 @@ def hide_others(
     others = origin.unsqueeze(2) != torch.arange(beams, device=origin.device)  # (B, M, beams)
     if hidden is not None:
         others = others | hidden.unsqueeze(2)
-    return others.view(-1, beams, others.size(1) * beams)
+    return others.view(others.size(0) // beams, beams, others.size(1) * beams)

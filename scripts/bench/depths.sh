@@ -19,7 +19,7 @@ WARMUP=150
 REPEATS=3
 option --repeats N REPEATS number "times to translate ($REPEATS)"
 set_up "$@"
-begin_run "$(cksum "$QUICKSTART"/{steps.sh,[!r]*.py} | cksum) $UPDATES"
+begin_run "$(cksum "$QUICKSTART"/{steps.sh,[!r]*.py} | cksum) $UPDATES $TOKENS $WARMUP"
 
 train_one() { train "$1" "${1%-*}" "${1##*-}"; } # ARCH-LAYERS
 translations() { # MODEL NAME [OPTION]
