@@ -335,6 +335,15 @@ def test_states_of_every_layer_are_carried(made):
     assert load(made, "absolute")["extra_state"]["train_iterator"]["memory"] == {}
 
 
+def test_learned_positions_are_as_many_as_in_training(made):
+    """Whatever the blocks of the evaluation."""
+    train(made, "learned", "--positions", "learned", "--task", "language_modeling", "--tokens-per-sample", 8, updates=2)
+    path = made.folder / "learned" / "checkpoint_last.pt"
+    for more in (["--context-window", 2], []):
+        done = eval_lm(made, "--task", "language_modeling", *more, "--tokens-per-sample", 6, path=path)
+        assert loss_of(done) > 0
+
+
 # ---------------------------------------------------------------- generation
 
 
@@ -406,6 +415,7 @@ def test_characters_read_as_text(tmp_path):
         (["--batch-size", 400], "Give a smaller --batch-size"),
         (["--memory-span", 0], "--memory-span 0: give at least one step"),
         (["--positions", "learned"], "--positions learned: the last block of a stream may be longer"),
+        (["--random-offset", "--sample-break-mode", "eos"], "--random-offset is of streams"),
         (["--tokens-per-sample", 0], "--tokens-per-sample 0: give at least one token"),
         (["--bptt-warmup-epochs", -1], "--bptt-warmup-epochs -1: give 0 or more"),
         (["--add-bos-token"], "--add-bos-token does not go with streams"),

@@ -147,5 +147,5 @@ class DecoderWeights(TransformerDecoderBase):
         """Accept checkpoints of fairseq's transformer (a warm start) and prune layers away."""
         super().upgrade_state_dict_named(state_dict, name)
         warm_start.from_transformer(self, state_dict, name)
-        warm_start.prune_mix(self.layers_to_keep, state_dict, name)
+        warm_start.prune(self.layers_to_keep, state_dict, name)
         return state_dict

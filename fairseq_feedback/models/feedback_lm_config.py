@@ -6,6 +6,7 @@ from typing import Optional
 from fairseq import utils
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models.transformer.transformer_config import DEFAULT_MIN_PARAMS_TO_WRAP
+from omegaconf import II
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_config import FeedbackTransformerConfig
@@ -72,7 +73,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     decoder_init: ChoiceEnum(["fairseq", "authors"]) = option(
         "fairseq",
         "how the layers begin: as fairseq's transformer, or as in the code of the paper's authors (what ends a "
-        "sublayer is divided by sqrt(2 * layers), relative positions are N(0, 1))",
+        "sublayer is divided by sqrt(2 * layers) unless --decoder-post-norm is given, relative positions are N(0, 1))",
     )
     activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = _as_in_translation("activation_fn")
     decoder_post_norm: bool = option(False, "apply layernorm after each decoder block, not before")
@@ -101,6 +102,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
         False, "keep few activations and recompute the rest in backward, by segments of time"
     )
     min_params_to_wrap: int = option(DEFAULT_MIN_PARAMS_TO_WRAP, _DEFAULT_AND_HELP["min_params_to_wrap"][1])
+    tokens_per_sample: int = II("task.tokens_per_sample")  # of the training: how many learned positions there are
 
 
 def check(config: FeedbackLanguageModelConfig) -> None:
@@ -111,15 +113,12 @@ def check(config: FeedbackLanguageModelConfig) -> None:
     require(config, "decoder_attention_heads", config.decoder_attention_heads >= 1, "at least one head")
     require_layers_to_keep(config, "decoder")
     require_composition(config)
-    require(
-        config,
-        "memory_span",
-        config.memory_span >= (1 if config.positions == "relative" else 0),
-        "at least one step: every relative position has its own vector",
-    )
-    require(
-        config, "positions", config.positions == "relative" or not config.adaptive_span, "relative to --adaptive-span"
-    )
+    if config.positions == "relative":
+        every = "at least one step: every relative position has its own vector"
+        require(config, "memory_span", config.memory_span >= 1, every)
+    else:
+        require(config, "memory_span", config.memory_span >= 0, "0 (everything) or a number of steps")
+        require(config, "positions", not config.adaptive_span, "relative, which --adaptive-span needs")
     require(config, "adaptive_span_ramp", config.adaptive_span_ramp >= 1, "at least one step")
     require(
         config,

@@ -10,6 +10,7 @@ from fairseq_feedback.models.options import (
     complete,
     completed,
     follow,
+    kept_layers,
     refuse,
     register_architectures,
     require_same_dictionary,
@@ -104,6 +105,8 @@ class FeedbackTransformerModel(Decodes, TransformerModelBase):
             shared_kv=not config.unshared_memory_kv,
             head_dim=config.decoder_embed_dim // config.decoder_attention_heads,
             composition=config.memory_composition,
+            trained_layers=config.decoder_layers,
+            kept=kept_layers(config.decoder_layers_to_keep),
         )
         return super().build_model(to_transformer_config(config, memory), task)
 

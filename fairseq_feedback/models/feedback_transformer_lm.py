@@ -22,6 +22,7 @@ from fairseq_feedback.models.options import (
     completed,
     flag,
     follow,
+    kept_layers,
     refuse,
     register_architectures,
     require_same_dictionary,
@@ -204,8 +205,6 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
     def build_model(cls, cfg, task):
         config = completed(cfg, FeedbackLanguageModelConfig, complete_architecture)
         check(config)
-        if config.decoder_layers_to_keep:
-            config.decoder_layers = len(config.decoder_layers_to_keep.split(","))
         relative = config.positions == "relative"
         if config.positions == "learned" and getattr(task, "streams", False):
             raise FeedbackError(
@@ -222,14 +221,19 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
             adaptive_span_ramp=config.adaptive_span_ramp,
             adaptive_span_start=config.adaptive_span_start,
             composition=config.memory_composition,
+            trained_layers=config.decoder_layers,
+            kept=kept_layers(config.decoder_layers_to_keep),
         )
         if relative and not hasattr(task, "carry_memory"):
             logger.info("under this task every block starts with an empty memory; --task feedback_lm carries it on")
         host = to_transformer_config(config, memory)
+        if memory.kept:
+            host.decoder.layers = len(memory.kept)
         host.decoder.normalize_before = not config.decoder_post_norm
         host.no_token_positional_embeddings = relative
         host.decoder.learned_pos = config.positions == "learned"
-        host.max_target_positions = getattr(getattr(task, "args", None), "tokens_per_sample", host.max_target_positions)
+        longest = getattr(getattr(task, "args", None), "tokens_per_sample", host.max_target_positions)
+        host.max_target_positions = config.tokens_per_sample if host.decoder.learned_pos else longest
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
         return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))

@@ -3,6 +3,7 @@
 import argparse
 import re
 from dataclasses import field, fields
+from typing import Optional, Tuple
 
 from fairseq.models import register_model_architecture
 from omegaconf import OmegaConf
@@ -81,10 +82,13 @@ def require_layers_to_keep(config, side: str) -> None:
     require(config, name, ok, f"a comma-separated list of layers from 0 to {layers - 1}")
 
 
+def kept_layers(layers_to_keep: Optional[str]) -> Optional[Tuple[int, ...]]:
+    return tuple(sorted(int(i) for i in layers_to_keep.split(","))) if layers_to_keep else None
+
+
 def require_composition(config) -> None:
-    """Of the memory; after the layers are known to be right."""
-    kept = config.decoder_layers_to_keep
-    layers = len(kept.split(",")) if kept else config.decoder_layers
+    """Of the memory. Pruned layers count, as they did in training."""
+    layers = config.decoder_layers
     found = re.fullmatch(r"weighted|mean|top|recurrent|own|layer:(\d+)", config.memory_composition)
     ok = found is not None and int(found.group(1) or 0) <= layers
     wanted = f"weighted, mean, top, recurrent, own, or layer:K with K from 0 to {layers}"

@@ -6,6 +6,8 @@ from typing import Optional
 import torch
 
 from fairseq_feedback.kernels import reference
+from fairseq_feedback.models.options import kept_layers
+from fairseq_feedback.modules import feedback_memory
 
 logger = logging.getLogger(__name__)
 
@@ -61,27 +63,24 @@ def _share_the_mean(state_dict, prefix: str, layers: int, pre_norm: bool) -> Non
             state_dict[f"{prefix}memory.layer_norm.{part}"] = torch.stack(own).mean(dim=0)
 
 
-def prune_mix(layers_to_keep: Optional[str], state_dict, name: str) -> None:
+def prune(layers_to_keep: Optional[str], state_dict, name: str) -> None:
     """Fold the mix weights of pruned layers (--decoder-layers-to-keep) and drop their learned spans, in place.
 
-    A pruned layer acts as one that LayerDrop dropped: the identity. Its share of the mix goes to the layer below.
     fairseq itself renumbers the layers afterwards.
     """
     prefix = name + "." if name else ""
     if not layers_to_keep:
         return
-    kept = sorted(int(i) for i in layers_to_keep.split(","))
+    kept = kept_layers(layers_to_keep)
     layers = _layers(state_dict, prefix)
     if kept[-1] >= layers or layers == len(kept):
         return  # the host names the missing layer; or nothing is pruned
     mix, spans = prefix + "memory.layer_weights", prefix + "memory.adaptive_span.ratios"
     if mix in state_dict:
-        starts = [0] + [i + 1 for i in kept]
-        ends = starts[1:] + [layers + 1]
         old = state_dict[mix]
         if old.dim() == 2:
-            old = reference.without_above(old)[kept]
-        folded = torch.stack([old[..., a:b].logsumexp(dim=-1) for a, b in zip(starts, ends)], dim=-1)
+            old = reference.without_above(old)[list(kept)]
+        folded = feedback_memory.prune_mix(old, kept)
         state_dict[mix] = folded.masked_fill(folded == float("-inf"), 0.0)
     if spans in state_dict:
-        state_dict[spans] = state_dict[spans][kept]
+        state_dict[spans] = state_dict[spans][list(kept)]

@@ -1,7 +1,8 @@
 """Parameters of the feedback memory and of the attention over it."""
 
+import math
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -24,6 +25,8 @@ class MemoryOptions:
     adaptive_span_ramp: int = 32
     adaptive_span_start: int = 0
     composition: str = "weighted"  # what it is made of: see --memory-composition
+    trained_layers: int = 0
+    kept: Optional[Tuple[int, ...]] = None  # of them; None = all
 
     @property
     def sees_itself(self) -> bool:
@@ -34,11 +37,29 @@ class MemoryOptions:
         """Whether every layer has a memory of its own."""
         return self.composition in ("own", "recurrent")
 
-    def the_only_layer(self, layers: int) -> Optional[int]:
-        """Of which alone the memory is made, 0 = the embedding."""
-        if self.composition.startswith("layer:"):
-            return int(self.composition[len("layer:") :])
-        return layers if self.composition == "top" else None
+    def first_mix(self, layers: int) -> Tensor:
+        """Logits of the layers' shares, which training changes or not. layers: of the model."""
+        if self.of_layers:
+            return torch.zeros(layers, layers + 1)
+        if self.kept is None or self.composition == "weighted":
+            return self._shares(layers)
+        return prune_mix(self._shares(self.trained_layers), self.kept)
+
+    def _shares(self, layers: int) -> Tensor:
+        if self.composition in ("weighted", "mean"):
+            return torch.zeros(layers + 1)
+        only = layers if self.composition == "top" else int(self.composition[len("layer:") :])
+        return torch.full((layers + 1,), -math.inf).index_fill(0, torch.tensor(only), 0.0)
+
+
+def prune_mix(shares: Tensor, kept: Sequence[int]) -> Tensor:
+    """(…, trained layers + 1) -> (…, kept layers + 1).
+
+    A pruned layer acts as one that LayerDrop dropped: the identity. Its share of the mix goes to the layer below.
+    """
+    starts = [0] + [i + 1 for i in kept]
+    ends = starts[1:] + [shares.shape[-1]]
+    return torch.stack([shares[..., a:b].logsumexp(dim=-1) for a, b in zip(starts, ends)], dim=-1)
 
 
 class FeedbackMemory(nn.Module):
@@ -47,10 +68,7 @@ class FeedbackMemory(nn.Module):
     def __init__(self, layers: int, embed_dim: int, heads: int, options: MemoryOptions, pre_norm: bool):
         super().__init__()
         shared, width = options.shared_kv, heads * options.head_dim
-        weights = torch.zeros((layers, layers + 1) if options.of_layers else layers + 1)
-        only = options.the_only_layer(layers)
-        if only is not None:
-            weights = torch.full_like(weights, float("-inf")).index_fill(0, torch.tensor(only), 0.0)
+        weights = options.first_mix(layers)
         if options.composition in ("weighted", "recurrent"):
             self.layer_weights = nn.Parameter(weights)
         else:  # nothing to learn, and nothing in checkpoints

@@ -259,6 +259,8 @@ def check(args) -> None:
         if getattr(args, name) < 0:
             raise FeedbackError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 0 or more")
     if str(args.sample_break_mode) != "none":
+        if args.random_offset:
+            raise FeedbackError("--random-offset is of streams: leave it out, or give --sample-break-mode none")
         return
     for name in ONE_BLOCK_AT_A_TIME:
         if getattr(args, name):
@@ -279,10 +281,11 @@ def _replay(blocks: StreamBlocks, group: int, end: int, model) -> CarriedMemory:
     device = next(model.parameters()).device
     first = max(0, end - math.ceil(model.slots_to_carry() / blocks.length))
     tokens = blocks.range_of(0, end)[0] - blocks.range_of(0, first)[0]
-    logger.info(
-        f"group {group}: the checkpoint does not hold the memory of these streams, so it is rebuilt by replaying the "
-        f"{tokens} tokens before"
-    )
+    if tokens:
+        logger.info(
+            f"group {group}: the checkpoint does not hold the memory of these streams, so it is rebuilt by replaying "
+            f"the {tokens} tokens before"
+        )
     carried = CarriedMemory()
     trains = model.training
     model.eval()
