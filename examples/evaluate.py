@@ -144,13 +144,13 @@ def evaluate_text(args, more):
         with open(os.path.join(args.run, "kind")) as f:
             kind = f.read().strip()
     flags = ["--task", "feedback_lm", "--tokens-per-sample", args.block, "--batch-size", args.streams]
-    if kind == "transformer":
+    if kind == "fairseq-transformer":
         flags = ["--task", "language_modeling", "--tokens-per-sample", 512, "--context-window", 256, "--batch-size", 16]
     logs = {split: os.path.join(args.eval, split + ".log") for split in ("test", "valid")}
     for split, log in logs.items():
         command = ["fairseq-eval-lm", args.data, "--user-dir", USER_DIR, "--path", args.checkpoint]
         logged(log, *command, "--gen-subset", split, *flags, *more)
-    if kind == "transformer":
+    if kind == "fairseq-transformer":
         context = f"256 to 511 {args.unit}s before each"
     else:
         context = f"all before it that the memory holds, the test text read as {report.streams(logs['test'])}"

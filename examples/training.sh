@@ -183,7 +183,10 @@ PAIRS=(--task translation --criterion label_smoothed_cross_entropy --label-smoot
 # Flags of the language models. The paper does not say how the learning rate goes after the warm-up: it stays.
 # shellcheck disable=SC2034
 LANGUAGE_MODEL=(--criterion feedback_lm_loss --optimizer adam --lr-scheduler fixed)
-# The standard transformer, without a memory. Pre-norm as the feedback model: the paper's rates are for that.
+# The paper's own transformer: the same model, but each layer reads its own past, also that of the blocks before.
 # shellcheck disable=SC2034
-TRANSFORMER=(--task language_modeling --sample-break-mode none --required-batch-size-multiple 1
+TRANSFORMER=(--memory-composition own --unshared-memory-kv)
+# fairseq's, whose blocks begin anew. Pre-norm as the others: the paper's rates are for that.
+# shellcheck disable=SC2034
+FAIRSEQ_TRANSFORMER=(--task language_modeling --sample-break-mode none --required-batch-size-multiple 1
     --arch transformer_lm --decoder-normalize-before)

@@ -140,7 +140,8 @@ SAME_FOR_BOTH = (
 @pytest.mark.parametrize("column", [column for column in TABLES if column.endswith(" feedback")])
 def test_the_standard_transformer_has_the_same(column):
     recipe = column.split()[0]
-    runs = [dry_run(recipe, kind) for kind in ("feedback", "transformer")]
+    kind = "fairseq-transformer" if recipe in VOCABULARY else "transformer"
+    runs = [dry_run(recipe, kind) for kind in ("feedback", kind)]
     ours, theirs = (parsed(commands[0]) for _, commands in runs)
     for name in SAME_FOR_BOTH:
         assert getattr(ours, name) == getattr(theirs, name), name
@@ -151,6 +152,23 @@ def test_the_standard_transformer_has_the_same(column):
         assert tokens[0] == tokens[1]
     else:
         assert ours.dropout == theirs.dropout and runs[0][0] == runs[1][0]
+
+
+@pytest.mark.parametrize("column", [column for column in TABLES if column.split()[0] in VOCABULARY])
+def test_the_papers_transformer_is_the_same_model_with_memories_of_its_own(column):
+    recipe, kind = column.split()
+    kinds = {"feedback": "transformer", "feedback-large-2048": "transformer-large-2048"}
+    if kind not in kinds:
+        return
+    ours, theirs = (dry_run(recipe, k) for k in (kind, kinds[kind]))
+    for a, b in zip(ours[1], theirs[1]):
+        own = [word for word in b if word not in a]
+        runs = [word for word in own if word.startswith("/")]
+        assert set(own) - set(runs) == {"--memory-composition", "own", "--unshared-memory-kv"}
+        assert all(kinds[kind] in word for word in runs)
+    assert ours[0] == theirs[0]
+    if kind == "feedback-large-2048":  # 140M, says Table 3
+        assert millions(column, parsed(theirs[1][0]), True) == pytest.approx(140, rel=0.01)
 
 
 # ---------------------------------------------------------------- what the recipes' scripts add

@@ -26,7 +26,7 @@ def train(recipe, kind, *more, updates=2, **env):
         small = cli.SMALL
     else:
         flags += ["--finetune-update", int(recipe.name == "char_ptb"), "--per-gpu", 2048]
-        small = [*(TRANSFORMER_LM if kind == "transformer" else FEEDBACK_LM), *(WORDS if "wiki" in recipe.name else [])]
+        small = [*(TRANSFORMER_LM if kind == "fairseq-transformer" else FEEDBACK_LM), *(WORDS if "wiki" in recipe.name else [])]
         if recipe.name == "enwik8":
             small += ["--batch-size-valid", 256]
     return recipe.script("train.sh", *flags, "--", *small, "--num-workers", 0, *more, **env)
@@ -121,7 +121,7 @@ def test_a_run_goes_on_and_another_kind_does_not(prepared):
 LANGUAGE_MODELS = [
     pytest.param(name, kind, marks=[pytest.mark.slow] * ((name, kind) != ("char_ptb", "feedback")))
     for name in ("wikitext103", "enwik8", "char_ptb")
-    for kind in ("feedback", "transformer")
+    for kind in ("feedback", "transformer", "fairseq-transformer")
 ]
 
 

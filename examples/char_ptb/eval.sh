@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: bash examples/char_ptb/eval.sh [OPTION...]
 #
-# Bits per character on the validation and test text of character PTB, ends of lines included. The feedback model
-# reads it as one stream, with a memory of at most 512 characters. The standard transformer sees at least 256 and at most
-# 511 characters before each.
+# Bits per character on the validation and test text of character PTB, ends of lines included. The model reads
+# it as one stream, with a memory of at most 512 characters. fairseq-transformer sees at least 256 and at most 511
+# characters before each.
 set -euo pipefail
 
 # shellcheck source=examples/evaluation.sh

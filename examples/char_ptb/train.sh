@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source=examples/training.sh
 source "$(dirname -- "$(readlink -f -- "$0")")/../training.sh"
 
+KINDS=(feedback transformer fairseq-transformer)
 UNIT=streams
 PER_UPDATE=2048
 PER_GPU=256
@@ -18,12 +19,13 @@ FINETUNE_UPDATES=1000
 train_options "$@"
 
 case $KIND in
-    feedback)
+    feedback | transformer)
         model=(--task feedback_lm --tokens-per-sample 128 --batch-size-valid 32 --arch feedback_transformer_lm_char_ptb)
+        [[ $KIND == feedback ]] || model+=("${TRANSFORMER[@]}")
         ;;
-    transformer) # blocks of 512 characters, a quarter as many
+    fairseq-transformer) # blocks of 512 characters, a quarter as many
         PER_UPDATE=512
-        model=("${TRANSFORMER[@]}" --tokens-per-sample 512
+        model=("${FAIRSEQ_TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 6 --decoder-embed-dim 384 --decoder-input-dim 384 --decoder-output-dim 384
             --decoder-ffn-embed-dim 1536 --decoder-attention-heads 4
             --dropout 0 --attention-dropout 0.5 --activation-dropout 0.5)

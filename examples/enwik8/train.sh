@@ -10,6 +10,7 @@ set -euo pipefail
 # shellcheck source=examples/training.sh
 source "$(dirname -- "$(readlink -f -- "$0")")/../training.sh"
 
+KINDS=(feedback transformer fairseq-transformer)
 UNIT=streams
 PER_UPDATE=1024
 PER_GPU=128 # README.md says how much memory that takes
@@ -19,15 +20,16 @@ FINETUNE_UPDATES=10000
 train_options "$@"
 
 case $KIND in
-    feedback)
+    feedback | transformer)
         model=(--task feedback_lm --tokens-per-sample 128 --batch-size-valid 128
             --bptt-warmup-epochs 36 --bptt-warmup-tokens 64
             --arch feedback_transformer_lm_enwik8 --adaptive-span-loss 5e-7)
+        [[ $KIND == feedback ]] || model+=("${TRANSFORMER[@]}")
         FINETUNE_FLAGS=(--bptt-warmup-epochs 0)
         ;;
-    transformer) # blocks of 512 bytes, a quarter as many
+    fairseq-transformer) # blocks of 512 bytes, a quarter as many
         PER_UPDATE=256
-        model=("${TRANSFORMER[@]}" --tokens-per-sample 512
+        model=("${FAIRSEQ_TRANSFORMER[@]}" --tokens-per-sample 512
             --decoder-layers 12 --decoder-embed-dim 512 --decoder-input-dim 512 --decoder-output-dim 512
             --decoder-ffn-embed-dim 4096 --decoder-attention-heads 8
             --dropout 0 --attention-dropout 0.5 --activation-dropout 0.5)

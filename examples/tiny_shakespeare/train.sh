@@ -32,25 +32,13 @@ prepare() {
         --trainpref "$OUT/text/train.txt" --validpref "$OUT/text/valid.txt" --testpref "$OUT/text/test.txt"
 }
 
-# As many parameters: the standard transformer has keys and values in each layer, so a narrower FFN. Both are pre-norm.
-declare -A MODEL=(
-    [feedback]="--arch feedback_transformer_lm_shakespeare"
-    [transformer]="--arch transformer_lm --decoder-normalize-before --decoder-layers 3 --decoder-embed-dim 128 --decoder-input-dim 128
-        --decoder-output-dim 128 --decoder-attention-heads 4 --decoder-ffn-embed-dim 432
-        --dropout 0.1 --attention-dropout 0.1 --activation-dropout 0.1"
-)
-# Streams with memory for the one; blocks of as many characters as the other's memory has for the other.
-declare -A TASK=(
-    [feedback]="--task feedback_lm --symbols characters --tokens-per-sample 64 --batch-size 64 --batch-size-valid 16"
-    [transformer]="--task language_modeling --tokens-per-sample 128 --batch-size 32 --required-batch-size-multiple 1"
-)
-
 train() { # NAME
-    local model task
-    read -rd '' -a model <<<"${MODEL[$1]}" || true
-    read -ra task <<<"${TASK[$1]}"
+    local model=(--arch feedback_transformer_lm_shakespeare)
+    # As many parameters: a transformer has keys and values in each layer, so a narrower FFN.
+    [[ $1 == feedback ]] || model+=(--memory-composition own --unshared-memory-kv --decoder-ffn-embed-dim 427)
     logged "$OUT/train-$1.log" "progress $1" fairseq-train "$OUT/data" --user-dir fairseq_feedback \
-        "${task[@]}" "${model[@]}" --share-decoder-input-output-embed --criterion cross_entropy \
+        --task feedback_lm --symbols characters --tokens-per-sample 64 --batch-size 64 --batch-size-valid 16 \
+        "${model[@]}" --share-decoder-input-output-embed --criterion cross_entropy \
         --optimizer adam --adam-betas '(0.9, 0.98)' --clip-norm 0.5 --seed 1 \
         --lr 4e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --total-num-update "$UPDATES" \
         --max-update "$UPDATES" --save-dir "$OUT/$1" --no-epoch-checkpoints --keep-interval-updates 1 \
@@ -61,23 +49,20 @@ train() { # NAME
 models() { both train feedback transformer; }
 
 evaluate() { # NAME
-    local split flags=(--task feedback_lm --symbols characters --tokens-per-sample 512)
-    # Every character of the transformer's sees at least 64 before it, on average 96.
-    [[ $1 == feedback ]] || flags=(--task language_modeling --tokens-per-sample 128 --context-window 64 --batch-size 64)
+    local split
     for split in valid test; do
         logged "$OUT/$split-$1.log" nothing fairseq-eval-lm "$OUT/data" --user-dir fairseq_feedback \
-            --path "$OUT/$1/checkpoint_best.pt" --gen-subset "$split" "${flags[@]}"
+            --path "$OUT/$1/checkpoint_best.pt" --gen-subset "$split" \
+            --task feedback_lm --symbols characters --tokens-per-sample 512
     done
 }
 
 evaluations() { both evaluate feedback transformer; }
 
 sample() { # NAME
-    local name=feedback_lm length=400
-    [[ $1 == feedback ]] || { name=language_modeling && length=120; } # its positions end
     printf 'ROMEO:⏎\n' | logged "$OUT/sample-$1.txt" nothing fairseq-interactive "$OUT/data" \
-        --user-dir fairseq_feedback --path "$OUT/$1/checkpoint_best.pt" --task "$name" --bpe characters \
-        --beam 1 --sampling --sampling-topk 10 --temperature 0.8 --min-len "$length" --max-len-b "$length" --seed 1
+        --user-dir fairseq_feedback --path "$OUT/$1/checkpoint_best.pt" --task feedback_lm --bpe characters \
+        --beam 1 --sampling --sampling-topk 10 --temperature 0.8 --min-len 400 --max-len-b 400 --seed 1
 }
 
 samples() { both sample feedback transformer; }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: bash examples/wikitext103/eval.sh [OPTION...]
 #
-# Perplexity on the validation and test text of WikiText-103, per word, ends of lines included. The feedback model reads
-# the text as one stream: every word is predicted from all that its memory holds. The standard transformer sees at least
-# 256 and at most 511 words before each.
+# Perplexity on the validation and test text of WikiText-103, per word, ends of lines included. The model reads the text
+# as one stream: every word is predicted from all that its memory holds. fairseq-transformer sees at least 256 and at
+# most 511 words before each.
 set -euo pipefail
 
 # shellcheck source=examples/evaluation.sh
