@@ -189,8 +189,10 @@ def test_copies_and_checkpoints_know_nothing_of_it(int8):
 
 @pytest.mark.parametrize("make", [make_model, make_language_model])
 @pytest.mark.parametrize("dtype", ["float", "bfloat16"])
-def test_int8_is_close(make, dtype):
-    options = dict(decoder_embed_dim=64, decoder_attention_heads=4)
+@pytest.mark.parametrize("composition", ["weighted", "recurrent", "own"])
+def test_int8_is_close(make, dtype, composition):
+    options = dict(decoder_embed_dim=64, decoder_attention_heads=4, memory_composition=composition)
+    options["unshared_memory_kv"] = composition != "weighted"
     if make is make_model:
         options["encoder_embed_dim"] = 64
     exact, rounded = (getattr(make(dictionary=DICTIONARY, **options), dtype)() for _ in range(2))
