@@ -11,28 +11,42 @@ from ..weights import Affine, LayerWeights, Weights
 ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no difference
 
 
+SAMPLES = 16  # of each weight
+
+
 class Packed:
     """What was made of weights, kept until one of them changes.
 
-    torch does not count what is written through `.data`, as optimizers do: modules clear() this when they train.
+    torch does not count what is written through `.data`, as optimizers and averages of weights do. Modules clear() this
+    when they train, and some values of each weight are looked at again: enough to see that a weight is another one,
+    not that single values of it are.
     """
 
     def __init__(self):
         self.clear()
 
     def clear(self):
-        self.state, self.value = None, None
+        self.state, self.value, self.samples, self.sampled = None, None, [], None
 
     def refresh(self, weights: Iterable[Tensor], make: Callable, *options):
+        weights = list(weights)
         state = [(w.data_ptr(), w.dtype, 0 if w.is_inference() else w._version) for w in weights]
         state.append(options)
-        if state != self.state:
+        if state != self.state or not torch.equal(torch.cat(self.samples), self.sampled):
             self.value = make(*options)
             self.state = state
+            self.samples = [_sample(w) for w in weights]
+            self.sampled = torch.cat(self.samples)
         return self.value
 
     def __reduce__(self):  # a copy of the module packs its own weights
         return Packed, ()
+
+
+def _sample(w: Tensor) -> Tensor:
+    """A view."""
+    values = w.detach().reshape(-1)
+    return values[:: max(1, values.numel() // SAMPLES)][:SAMPLES]
 
 
 def may_pack(training: bool) -> bool:
