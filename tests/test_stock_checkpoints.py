@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import cli
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from fairseq.models.transformer_lm import TransformerLanguageModel, base_lm_architecture
 from fairseq.sequence_generator import SequenceGenerator
 from generation import assert_same_hypos, generate, make_ending_model, make_sample
 from helpers import SMALL_LM, Task, make_transformer
-from trained import load_model
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.generator import has_feedback
@@ -138,10 +138,10 @@ def made(tmp_path_factory):
     return SimpleNamespace(folder=folder, log=folder / "log", data=data, text=text, **paths)
 
 
-def translations(made, path, *more):
-    """Each sentence's hypotheses, and what the command said."""
-    done = cli.run("generate", *cli.generate_flags(made.data, path, "--nbest", 3, *more), log=made.log)
-    return cli.hypotheses(done.stdout), done.stdout + done.stderr
+def command(flags, made, *more):
+    """Each sentence's hypotheses, and what the log says of the engine."""
+    done = cli.run("generate", *flags, *more, log=made.log)
+    return cli.hypotheses(done.stdout), re.findall(r"decoded by (.*)", done.stdout + done.stderr)
 
 
 def assert_same(got, want):
@@ -152,70 +152,89 @@ def assert_same(got, want):
         assert scores[0] == pytest.approx(scores[1], abs=2e-4)  # as they are printed
 
 
-def said(log):
-    return re.findall(r"decoded by (.*)", log)
+def decode(made, names, overrides=None, half=False, **options):
+    """What the commands do, in this process -> hypotheses, models that made them."""
+    paths = [str(getattr(made, name)) for name in names]
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task(paths, overrides)
+    for model in models:
+        if half:
+            model.half()
+        model.make_generation_fast_()
+    task.load_dataset("test")
+    sentences = task.dataset("test")
+    generator = task.build_generator(models, argparse.Namespace(beam=4, max_len_b=10, **options))
+    sample = sentences.collater([sentences[i] for i in range(len(sentences))])
+    return task.inference_step(generator, models, sample), list(generator.model.models)
 
 
-@pytest.mark.parametrize("name", ["post_norm", "pre_norm"])
-def test_translation(made, name):
-    path = getattr(made, name)
-    want, log = translations(made, path, "--no-feedback-engine")
-    assert said(log) == ["fairseq's own code: --no-feedback-engine"]
-    got, log = translations(made, path)
-    assert said(log) == []
-    assert_same(got, want)
-    rounded, _ = translations(made, path, "--decode-int8")
+@pytest.fixture(scope="module")
+def translations(made):
+    """Of the post-norm model, by fairseq's own code."""
+    flags = cli.generate_flags(made.data, made.post_norm, "--nbest", 3)
+    want, log = command(flags, made, "--no-feedback-engine")
+    assert log == ["fairseq's own code: --no-feedback-engine"]
+    return want
+
+
+def test_translation(made, translations):
+    flags = cli.generate_flags(made.data, made.post_norm, "--nbest", 3)
+    got, log = command(flags, made)
+    assert log == []
+    assert_same(got, translations)
+    rounded, _ = command(flags, made, "--decode-int8")
     assert rounded != got  # the option does something
     scores = [[float(hypotheses[0][0]) for hypotheses in found.values()] for found in (rounded, got)]
     assert scores[0] == pytest.approx(scores[1], abs=0.1)
 
 
-def test_pruned_and_in_half_precision(made):
-    keep = "{'encoder_layers_to_keep': '0', 'decoder_layers_to_keep': '0,2'}"
-    for more in (["--model-overrides", keep], ["--fp16"]):
-        got, want = (translations(made, made.pre_norm, *more, *off)[0] for off in ([], ["--no-feedback-engine"]))
-        if more == ["--fp16"]:
-            assert got.keys() == want.keys()
-        else:
-            assert_same(got, want)
-
-
-def test_ensembles(made):
-    for names in (["post_norm", "pre_norm"], ["pre_norm", "feedback"]):
-        path = ":".join(str(getattr(made, name)) for name in names)
-        got, want = (translations(made, path, *off)[0] for off in ([], ["--no-feedback-engine"]))
-        assert_same(got, want)
-
-
 def test_language_model(made):
     flags = cli.generate_flags(made.text, made.lm, *LM, "--nbest", 3, "--prefix-size", 2, "--max-len-b", 20)
-    want, got, rounded = (
-        cli.hypotheses(cli.run("generate", *flags, *more, log=made.log).stdout)
-        for more in (["--no-feedback-engine"], [], ["--decode-int8"])
-    )
+    want, got = (command(flags, made, *more)[0] for more in (["--no-feedback-engine"], []))
     assert_same(got, want)
-    assert rounded.keys() == got.keys() and rounded != got
+
+
+@pytest.mark.parametrize(
+    "names, options",
+    [
+        (["pre_norm"], {}),
+        (["pre_norm"], dict(overrides=dict(encoder_layers_to_keep="0", decoder_layers_to_keep="0,2"))),
+        (["post_norm"], dict(half=True)),
+        (["lm"], dict(overrides=dict(sample_break_mode="eos"))),
+        (["pre_norm", "feedback"], {}),
+    ],
+)
+def test_checkpoints(made, names, options):
+    got, models = decode(made, names, **options)
+    assert all(map(has_feedback, models))
+    want, models = decode(made, names, no_feedback_engine=True, **options)
+    assert sum(map(has_feedback, models)) == names.count("feedback")
+    assert_same_hypos(got, want, atol=5e-3 if "half" in options else 1e-4)
+    if "half" not in options:
+        rounded, models = decode(made, names, decode_int8=True, **options)
+        assert all(model.decoder.int8 for model in models)
+        assert any(not torch.equal(a[0]["score"], b[0]["score"]) for a, b in zip(rounded, got))
 
 
 def test_a_model_that_does_not_fit(made):
-    flags = ["--model-overrides", "{'cross_self_attention': True}"]
-    want, _ = translations(made, made.post_norm, *flags, "--no-feedback-engine")
-    got, log = translations(made, made.post_norm, *flags)
-    assert got == want != translations(made, made.post_norm)[0]
-    assert said(log) == ["fairseq's own code: --cross-self-attention"]
-    flags = cli.generate_flags(made.data, made.post_norm, *flags, "--decode-int8")
-    done = cli.run("generate", *flags, check=False, log=made.log)
+    flags = cli.generate_flags(made.data, made.post_norm, "--model-overrides", "{'cross_self_attention': True}")
+    found, log = command(flags, made)
+    assert log == ["fairseq's own code: --cross-self-attention"]
+    want, (model,) = decode(made, ["post_norm"], dict(cross_self_attention=True))
+    assert not has_feedback(model) and len(found) == len(want)
+    done = cli.run("generate", *flags, "--decode-int8", check=False, log=made.log)
     want = "error: --decode-int8: fairseq's own code decodes this checkpoint (--cross-self-attention): leave it out"
     assert done.returncode == 1 and cli.last_line(done.stderr) == want
 
 
-def test_translate_and_export(made):
-    pytest.importorskip("onnxruntime")
+def test_translate(made, translations):
     source, output = made.folder / "raw" / "test.xx", made.folder / "output"
     flags = [made.data, "--path", made.post_norm, "--input", source, "--output", output, "--max-len-b", 10, "--cpu"]
     cli.run_tool("translate", *flags, "--workers", 1, log=made.log)
-    want, _ = translations(made, made.post_norm, "--no-feedback-engine")
-    assert output.read_text().splitlines() == [want[i][0][1] for i in sorted(want)]
+    assert output.read_text().splitlines() == [translations[i][0][1] for i in sorted(translations)]
+
+
+def test_export(made):
+    pytest.importorskip("onnxruntime")
     exported = made.folder / "exported"
     done = cli.run_tool("export", "--path", made.post_norm, "--data", made.data, "--output", exported, log=made.log)
     assert done.stdout.count("log-probabilities differ by at most") == 4
@@ -224,7 +243,7 @@ def test_translate_and_export(made):
 
 def test_from_pretrained_and_training(made):
     """One engine for a model and its options; and none where the model goes on being trained."""
-    model, task = load_model(made.post_norm)
+    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(made.post_norm)])
     options = argparse.Namespace(beam=2)
     assert not any(map(has_feedback, task.build_generator([model], options).model.models))
     with pytest.raises(FeedbackError, match="it is being trained"):
