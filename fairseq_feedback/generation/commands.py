@@ -28,20 +28,24 @@ def to_decode(models, options, search) -> list:
 
 def _with_engine(model, options, search, int8):
     """The engine of a model of fairseq's; or itself, and the log says why."""
-    engines = _engines.setdefault(model, {})
     why_not = _why_not(model, options, search)
-    if why_not is None and int8 not in engines:
+    if why_not is None:
         try:
-            engines[int8] = stock.engine(model)
+            return _engine(model, int8)
         except stock.DoesNotFit as error:
             why_not = str(error)
-    if why_not is None:
-        return engines[int8]
     if int8:
         raise FeedbackError(f"--decode-int8: fairseq's own code decodes this checkpoint ({why_not}): leave it out")
     if _is_to_decode(model):
         logger.info(f"decoded by fairseq's own code: {why_not}")
     return model
+
+
+def _engine(model, int8):
+    engines = _engines.setdefault(model, {})
+    if int8 not in engines:
+        engines[int8] = stock.engine(model)
+    return engines[int8]
 
 
 def _why_not(model, options, search):
