@@ -37,7 +37,6 @@ PARTS = {
     *(modules.AdaptiveInput, modules.AdaptiveSoftmax, TiedHeadModule, TiedLinear),
     *(nn.Linear, nn.Embedding, nn.LayerNorm, nn.ModuleList, nn.Sequential, nn.Dropout, nn.LogSoftmax),
 }
-
 OURS = (nn.ModuleList, FeedbackDecoderLayer, MemoryAttention, SourceAttention)  # whose parts are theirs
 
 
@@ -51,9 +50,7 @@ def engine(model):
     theirs = model.decoder
     heads = theirs.cfg.decoder.attention_heads
     cfg = copy.copy(theirs.cfg)
-    cfg.memory = MemoryOptions(
-        span=0, shared_kv=False, head_dim=theirs.embed_dim // heads, composition="own"
-    )
+    cfg.memory = MemoryOptions(span=0, shared_kv=False, head_dim=theirs.embed_dim // heads, composition="own")
     cfg.decoder_init, cfg.feedback_kernel, cfg.checkpoint_activations = "fairseq", "auto", False
     translates = type(model) is TransformerModel
     with torch.device("meta"):  # no weights: they are theirs
