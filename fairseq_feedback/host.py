@@ -184,7 +184,7 @@ def search_with_our_generator() -> None:
 
     @wraps(build)
     def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
-        commands.decode_in_int8_if_asked(models, args)
+        models = commands.to_decode(models, args, seq_gen_cls)
         if seq_gen_cls is None:
             seq_gen_cls = commands.generator_for(models, args)
         return build(self, models, args, seq_gen_cls, *more, **kwargs)
@@ -192,23 +192,27 @@ def search_with_our_generator() -> None:
     FairseqTask.build_generator = build_generator
 
 
-def offer_int8() -> None:
-    """--decode-int8 of fairseq-generate and fairseq-interactive. It travels in the configuration's `generation`."""
+def offer_decoding_options() -> None:
+    """Of fairseq-generate and fairseq-interactive. They travel in the configuration's `generation`."""
     add, override = options.add_generation_args, dataclass_utils.override_module_args
 
     @wraps(add)
     def add_generation_args(parser, *args, **kwargs):
         group = add(parser, *args, **kwargs)
         group.add_argument(
-            "--decode-int8", action="store_true", help="round weights and states to 8 bits (feedback models, on a CPU)"
+            "--decode-int8", action="store_true", help="round weights and states to 8 bits (on a CPU)"
+        )
+        group.add_argument(
+            "--no-feedback-engine", action="store_true", help="decode fairseq's own transformers by fairseq's own code"
         )
         return group
 
     @wraps(override)
     def override_module_args(args):
         overrides, deletes = override(args)
-        if getattr(args, "decode_int8", False):
-            overrides.append("+generation.decode_int8=True")
+        for name in ("decode_int8", "no_feedback_engine"):
+            if getattr(args, name, False):
+                overrides.append(f"+generation.{name}=True")
         return overrides, deletes
 
     options.add_generation_args = add_generation_args
@@ -281,7 +285,7 @@ offer_bpes_without_options()
 say_what_layerdrop_needs()
 name_bad_checkpoints()
 search_with_our_generator()
-offer_int8()
+offer_decoding_options()
 write_checkpoints_whole()
 begin_trainings_afresh()
 run_nothing_of_strangers()

@@ -25,7 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 TRANSLATE = os.path.join(cli.ROOT, "examples", "onnx", "translate.py")
 ATOL = 2e-5
-REFUSED = ["no_cross_attention", "own", "own_pre_norm"]
+REFUSED = ["no_cross_attention"]
 # Which differ from others in numbers or in training only.
 SAME_GRAPH = ["no_scale_embedding", "shared_output", "tanh", "one_layer", "checkpoint_activations"]
 
@@ -214,11 +214,11 @@ def test_text_in_any_batch(dictionary, tmp_path, translate):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with data, data-lm and checkpoints of a feedback transformer, a transformer and a language model."""
+    """A folder with data, data-lm and checkpoints of a feedback transformer, transformer_align and a language model."""
     folder = tmp_path_factory.mktemp("onnx")
     data, text = cli.make_data(folder), cli.make_text(folder)
     ours = cli.train_flags(data, folder / "ours", "--checkpoint-activations", updates=60)
-    theirs = cli.train_flags(data, folder / "theirs", updates=1, arch="transformer")
+    theirs = cli.train_flags(data, folder / "theirs", updates=1, arch="transformer_align")
     language_model = cli.train_lm_flags(text, folder / "lm", updates=1)
     started = [cli.start("train", *options, log=folder / "log") for options in (ours, theirs, language_model)]
     for training in started:
@@ -312,7 +312,7 @@ def test_words_cut_by_bpe_are_joined(tmp_path, translate):
         ("data without languages", "give --source-lang and --target-lang"),
         ("data without dictionaries", "dict.xx.txt: No such file or directory"),
         ("other data", "dictionary has"),
-        ("transformer", "is of the architecture transformer: only feedback_transformer"),
+        ("transformer_align", "is of the architecture transformer_align: only feedback_transformer"),
         ("language model", "is of the architecture feedback_transformer_lm: only feedback_transformer"),
         ("unwritable output", "start: File exists"),
         ("output is a file", "is not a folder"),
@@ -337,7 +337,7 @@ def test_mistakes(case, said, trained, tmp_path):
         args += ["--data", trained, "--source-lang", "xx", "--target-lang", "yy"]
     elif case == "other data":
         args += ["--data", cli.make_data(trained / "other", words=cli.WORDS + ["more%d" % i for i in range(20)])]
-    elif case == "transformer":
+    elif case == "transformer_align":
         args += ["--path", checkpoint(trained, "theirs")]
     elif case == "language model":
         args += ["--path", checkpoint(trained, "lm"), "--data", trained / "text"]

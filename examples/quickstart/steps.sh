@@ -67,5 +67,6 @@ translate() { # NAME [OPTION...]
     OMP_NUM_THREADS=$(getconf _NPROCESSORS_ONLN)
     logged "$OUT/test-$1.txt" nothing fairseq-generate "$OUT/data" --user-dir fairseq_feedback \
         --path "$OUT/$1/checkpoint_best.pt" --gen-subset test --beam 5 --batch-size 50 \
-        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe "${@:2}"
+        --max-len-a 1.5 --max-len-b 10 --required-batch-size-multiple 1 --remove-bpe \
+        --no-feedback-engine "${@:2}"  # the transformer's words/s are those of fairseq's own code
 }

@@ -1,19 +1,71 @@
 """What fairseq's generating commands do differently for feedback models; host.py gives it to them."""
 
+import logging
+import weakref
+
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.generator import FeedbackGenerator, has_feedback
+from fairseq_feedback.models import stock
+
+logger = logging.getLogger(__name__)
+
+_engines = weakref.WeakKeyDictionary()  # {model: {whether in 8 bits: what decodes it}}
 
 
-def decode_in_int8_if_asked(models, options) -> None:
-    """options: those of the generation."""
-    if not getattr(options, "decode_int8", False):
-        return
+def to_decode(models, options, search) -> list:
+    """What stands for these models when they decode. `options`: of the generation; `search`: the class asked for."""
+    int8 = getattr(options, "decode_int8", False)
     if getattr(options, "score_reference", False):
-        raise FeedbackError("--decode-int8 is for decoding, and --score-reference does not: leave one out")
-    if not all(has_feedback(model) for model in models):
-        raise FeedbackError("--decode-int8 is for feedback models, and this checkpoint is another's: leave it out")
-    for model in models:
-        model.decode_in_int8()
+        if int8:
+            raise FeedbackError("--decode-int8 is for decoding, and --score-reference does not: leave one out")
+        return models
+    found = [model if has_feedback(model) else _with_engine(model, options, search, int8) for model in models]
+    if int8:
+        for model in found:
+            model.decode_in_int8()
+    return found
+
+
+def _with_engine(model, options, search, int8):
+    """The engine of a model of fairseq's; or itself, and the log says why."""
+    why_not = _why_not(model, options, search)
+    if why_not is None:
+        try:
+            return _engine(model, int8)
+        except stock.DoesNotFit as error:
+            why_not = str(error)
+    if int8:
+        raise FeedbackError(f"--decode-int8: fairseq's own code decodes this checkpoint ({why_not}): leave it out")
+    if _is_to_decode(model):
+        logger.info(f"decoded by fairseq's own code: {why_not}")
+    return model
+
+
+def _engine(model, int8):
+    engines = _engines.setdefault(model, {})
+    if int8 not in engines:
+        engines[int8] = stock.engine(model)
+    return engines[int8]
+
+
+def _why_not(model, options, search):
+    """What has nothing to do with the kind of model."""
+    if not _is_to_decode(model):
+        return "it is being trained"
+    if getattr(options, "no_feedback_engine", False):
+        return "--no-feedback-engine"
+    if getattr(options, "print_alignment", None):
+        return "--print-alignment"
+    if search is not None:
+        return f"the task searches by {search.__name__}"
+    if next(model.parameters()).device.type != "cpu":
+        return "the engine was measured on CPUs only"
+    return None
+
+
+def _is_to_decode(model) -> bool:
+    """Not so in a training with --eval-bleu: fairseq's commands that only decode have said so to the model."""
+    return getattr(model, "_is_generation_fast", False)
 
 
 def generator_for(models, options):

@@ -50,8 +50,7 @@ class Encoder(nn.Module):
 
     def _start(self, rows: int, weights: Weights) -> Tuple[Tensor, Tensor]:
         reach = self.decoder.reach()
-        settings = self.decoder.settings(reach, self.decoder.init_slots(reach))
-        keys, values = self.decoder.first_slots(1, weights, settings)
+        keys, values = self.decoder.first_slots(1, weights, self.decoder.settings(reach, init_slots(self.decoder)))
         return keys.expand(-1, rows, -1, -1, -1), values.expand(-1, rows, -1, -1, -1)
 
 
@@ -77,10 +76,13 @@ class DecoderStep(nn.Module):
         reach = decoder.reach()
         x = self._embed(tokens, step)
         first = 0  # counts for left-padded targets only, and a server has none
+        # Of --memory-composition own the oldest slot is too old, or stands before the first step: it is hidden, as
+        # padding is. There must be one, for onnxruntime takes no tensor without entries.
+        hidden = torch.ones_like(tokens) if decoder.sees_itself else None
         cross = CrossMemory(cross_keys, cross_values, padding)
         done = reference.step(
             x,
-            Seen(keys, values, first, None, None, cross),
+            Seen(keys, values, first, None, hidden, cross),
             decoder.weights(reach),
             Choices([True] * decoder.num_layers, []),
             decoder.settings(reach, decoder.init_slots(reach)),
@@ -126,15 +128,15 @@ class DecoderStep(nn.Module):
         return slots[:, :, :, -reach:] if reach > 0 else slots
 
 
+def init_slots(decoder) -> int:
+    """Slots that an exported memory begins with."""
+    return max(1, decoder.init_slots(decoder.reach()))
+
+
 def check(model) -> None:
     """Refuse what the two graphs are not made for."""
     if any(layer.encoder_attn is None for layer in model.decoder.layers):
         raise FeedbackError("a model with --no-cross-attention is not exported: it does not read the source")
-    if model.decoder.sees_itself:
-        raise FeedbackError(
-            "a model with --memory-composition own is not exported: its first step has no slots to read, which "
-            "onnxruntime does not take"
-        )
 
 
 def export(model, encoder_path: str, step_path: str) -> None:

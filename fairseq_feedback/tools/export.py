@@ -1,4 +1,4 @@
-"""Export a translation model for onnxruntime, which serves it without torch and fairseq.
+"""Export a translation model, ours or fairseq's transformer, for onnxruntime. That serves it without torch and fairseq.
 
     fairseq-feedback export --path checkpoints/checkpoint_best.pt --data data-bin --output exported
     python examples/onnx/translate.py exported --beam 5 --remove-bpe < sentences.bpe
@@ -75,8 +75,9 @@ def load(path, data, changes):
     from fairseq import checkpoint_utils
     from fairseq.data.data_utils import infer_language_pair
     from fairseq.models import ARCH_MODEL_REGISTRY
+    from fairseq.models.transformer import TransformerModel
 
-    from fairseq_feedback.models import serving
+    from fairseq_feedback.models import serving, stock
     from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
 
     if not os.path.isfile(path):
@@ -89,14 +90,19 @@ def load(path, data, changes):
     if cfg is None or cfg.get("model") is None:
         raise FeedbackError(f"--path {path} does not say what model it is of")
     name = getattr(cfg.model, "_name", None) or getattr(cfg.model, "arch", None)
-    if ARCH_MODEL_REGISTRY.get(name) is not FeedbackTransformerModel:
-        raise FeedbackError(f"--path {path} is of the architecture {name}: only feedback_transformer and its variants"
-                            " for translation are exported")  # fmt: skip
+    if ARCH_MODEL_REGISTRY.get(name) not in (FeedbackTransformerModel, TransformerModel):
+        raise FeedbackError(f"--path {path} is of the architecture {name}: only feedback_transformer, fairseq's "
+                            "transformer and their variants for translation are exported")  # fmt: skip
     if cfg.task._name != "translation":
         raise FeedbackError(f"--path {path} is of the task {cfg.task._name}: only translation is exported")
     if not (cfg.task.source_lang and cfg.task.target_lang) and not all(infer_language_pair(data)):
         raise FeedbackError(f"--data {data}: its files do not tell the languages: give --source-lang and --target-lang")
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task([path], state=state)
+    if type(model) is TransformerModel:
+        try:
+            model = stock.engine(model)
+        except stock.DoesNotFit as error:
+            raise FeedbackError(f"--path {path} is not exported: {error}") from None
     serving.check(model)
     return model, cfg, task
 
@@ -125,7 +131,7 @@ def write(model, task, folder):
         "heads": decoder.heads,
         "head_width": decoder.embed_dim // decoder.heads,
         "groups": 1 if decoder.memory.k_proj is not None else decoder.num_layers,
-        "init_slots": decoder.init_slots(decoder.reach()),
+        "init_slots": serving.init_slots(decoder),
         "memory_span": decoder.memory_span,
     }
     write_json(os.path.join(folder, "config.json"), config)

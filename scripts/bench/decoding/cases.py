@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Tuple
 
 TRANSFORMER = "transformer"
+ENGINE = "transformer, our engine"
+ENGINE_INT8 = "transformer, our engine, --decode-int8"
 FEEDBACK = "feedback"
 HOST_SEARCH = "feedback, fairseq's search"
 BF16 = "feedback, --bf16"
@@ -11,8 +13,9 @@ INT8 = "feedback, --decode-int8"
 CT2 = "CTranslate2"
 CT2_INT8 = "CTranslate2 int8"
 
-SYSTEMS = (TRANSFORMER, FEEDBACK, HOST_SEARCH, BF16, INT8, CT2, CT2_INT8)
+SYSTEMS = (TRANSFORMER, ENGINE, ENGINE_INT8, FEEDBACK, HOST_SEARCH, BF16, INT8, CT2, CT2_INT8)
 CTRANSLATE2 = (CT2, CT2_INT8)
+TRANSFORMERS = (TRANSFORMER, ENGINE, ENGINE_INT8, *CTRANSLATE2)  # the same model, with the same weights
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def _lm(span):
     return Shape(0, 6, ffn=2048, heads=8, vocabulary=8000, span=span)
 
 
+_WITHOUT_VARIANTS = tuple(system for system in SYSTEMS if system not in (HOST_SEARCH, BF16))
 FULL = [
     Translation("beam-5", beam=5, peak=True),
     Translation(
@@ -81,9 +85,9 @@ FULL = [
         beam=5,
         batches=3,
         shapes=(Shape(6, 6), Shape(6, 1)),
-        systems=(TRANSFORMER, FEEDBACK, INT8, CT2, CT2_INT8),
+        systems=_WITHOUT_VARIANTS,
     ),
-    Translation("beam-1", beam=1, systems=(TRANSFORMER, FEEDBACK, INT8, CT2, CT2_INT8)),
+    Translation("beam-1", beam=1, systems=_WITHOUT_VARIANTS),
     Generation("lm-span-512", (_lm(512),)),
     Generation("lm-span-2048", (_lm(2048),)),
 ]

@@ -13,13 +13,14 @@ import fairseq_feedback
 from common.made_up import configuration, dictionary
 from common.report import row
 from decoding import systems
-from decoding.cases import BF16, FEEDBACK, INT8, TRANSFORMER
+from decoding.cases import BF16, ENGINE_INT8, FEEDBACK, INT8, TRANSFORMER, TRANSFORMERS
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import generated
 
 PACKAGE = os.path.dirname(os.path.abspath(fairseq_feedback.__file__))
 BATCHES = 4  # of the case's sentences: the first one also packs the weights
 FLAGS = {BF16: ["--bf16"], INT8: ["--decode-int8"]}
+FLAGS.update({TRANSFORMER: ["--no-feedback-engine"], ENGINE_INT8: ["--decode-int8"]})
 
 
 def run(case, repeats, threads, say):
@@ -41,7 +42,7 @@ def run(case, repeats, threads, say):
 
 def write(folder, case, shape, system):
     """A checkpoint with random weights, and a test set of random words: their paths."""
-    family = TRANSFORMER if system == TRANSFORMER else FEEDBACK
+    family = TRANSFORMER if system in TRANSFORMERS else FEEDBACK
     data = os.path.join(folder, f"data-{shape.vocabulary}")
     checkpoint = os.path.join(folder, f"{family}-{shape.name}.pt")
     if not os.path.exists(checkpoint):

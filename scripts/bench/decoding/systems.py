@@ -12,7 +12,17 @@ from fairseq.tasks.translation import TranslationTask
 
 import fairseq_feedback.plugin  # noqa: F401  registers our models
 from common.made_up import configuration, dictionary, disturb, sentence_lengths
-from decoding.cases import BF16, CT2_INT8, CTRANSLATE2, HOST_SEARCH, INT8, TRANSFORMER, Generation
+from decoding.cases import (
+    BF16,
+    CT2_INT8,
+    CTRANSLATE2,
+    ENGINE_INT8,
+    HOST_SEARCH,
+    INT8,
+    TRANSFORMER,
+    TRANSFORMERS,
+    Generation,
+)
 
 
 def missing():
@@ -42,15 +52,13 @@ def build(shape, system):
     disturb(model, 0.1)
     if system == BF16:
         model.bfloat16()
-    if system == INT8:
-        model.decode_in_int8()
     model.eval()
     model.prepare_for_inference_(cfg)
     return task, model
 
 
 def flags(shape, system):
-    feedback = system != TRANSFORMER and system not in CTRANSLATE2
+    feedback = system not in TRANSFORMERS
     arch = "feedback_transformer" if feedback else "transformer"
     sizes = {"embed-dim": shape.width, "ffn-embed-dim": shape.ffn, "attention-heads": shape.heads}
     command = []
@@ -76,8 +84,9 @@ class Fairseq:
         self.task, self.model = build(shape, system)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         host = SequenceGenerator if system == HOST_SEARCH else None
+        options = dict(no_feedback_engine=system == TRANSFORMER, decode_int8=system in (INT8, ENGINE_INT8))
         self.work = [
-            (self.task.build_generator([self.model], generation(case.beam, length), host), sample, length)
+            (self.task.build_generator([self.model], generation(case.beam, length, **options), host), sample, length)
             for sample, length in work(case, shape, rows)
         ]
 
@@ -93,8 +102,8 @@ class Fairseq:
         self.hypotheses = None
 
 
-def generation(beam, length):
-    return Namespace(beam=beam, min_len=length, max_len_a=0, max_len_b=length)
+def generation(beam, length, **options):
+    return Namespace(beam=beam, min_len=length, max_len_a=0, max_len_b=length, **options)
 
 
 class CTranslate2:
