@@ -51,9 +51,9 @@ def start_tool(*args, stdin="", log):
     return Started(TOOL, args, stdin, log)
 
 
-def run_script(path, *args, check=True, log):
+def run_script(path, *args, check=True, log, cwd=ROOT):
     """`python <path> <args>`, forked likewise."""
-    return Started(path, args, "", log).wait(check)
+    return Started(path, args, "", log, cwd).wait(check)
 
 
 def start(command, *args, stdin="", log):
@@ -67,7 +67,7 @@ FILES = (("in", "r"), ("out", "w"), ("err", "w"))
 class Started:
     """A process forked for a command of fairseq_cli, our own command, or a script: a path that ends in .py."""
 
-    def __init__(self, command, args, stdin, log):
+    def __init__(self, command, args, stdin, log, cwd=ROOT):
         if command == TOOL:
             start = ["-m", "fairseq_feedback"]
         else:
@@ -80,9 +80,9 @@ class Started:
             f.write(stdin)
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(open(self.prefix + name, mode)) for name, mode in FILES]
-            self.process = forks.start(self.args, [f.fileno() for f in files], cwd=ROOT, env=os.environ)
+            self.process = forks.start(self.args, [f.fileno() for f in files], cwd=cwd, env=os.environ)
 
-    def wait(self, check=True, timeout=120):
+    def wait(self, check=True, timeout=300):
         self.process.join(timeout)
         if self.process.is_alive():
             self.process.kill()
