@@ -9,8 +9,8 @@ import pytest
 import trained
 from recipes import Recipe
 
-# What each process of scripts/test.sh gets as a whole: files that share what takes long to make, or one file. The longest
-# come first, so that none of them is left for the end.
+# What a process of scripts/test.sh gets as a whole: files that share what takes long to make, or one file. The longest
+# are first, so that none of them is left for the end.
 TOGETHER = [
     ("test_recipes_prepare", "test_recipes_train"),
     ("test_cli", "test_cli_training", "test_cli_mistakes", "test_search"),

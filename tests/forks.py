@@ -22,11 +22,10 @@ TESTS = os.path.dirname(os.path.abspath(__file__))
 # What that process imports: fairseq, and what it and torch import late. Not fairseq_cli: those modules set up logging
 # when imported. Not fairseq_feedback: a command finds it through --user-dir.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["fairseq.models", "fairseq.tasks", "fairseq.trainer", "fairseq.options", "sacrebleu"]
-    + ["hydra.core.override_parser.overrides_parser", "torch.fx.experimental.symbolic_shapes"]
-    + ["torch._dynamo", "quick_hydra"]
-)
+PRELOADED = [
+    *("fairseq.models", "fairseq.tasks", "fairseq.trainer", "fairseq.options", "sacrebleu", "quick_hydra"),
+    *("hydra.core.override_parser.overrides_parser", "torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
+]
 _one_at_a_time = threading.Lock()
 
 
@@ -34,6 +33,7 @@ def start(args, files, cwd, env, executable=sys.executable, limit=None):
     """`python <args>`, these being `-m MODULE ...` or `SCRIPT ...`, with three open files as its standard ones."""
     with _one_at_a_time:
         with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join([TESTS, *_python_path(os.environ)])):
+            _context.set_forkserver_preload(PRELOADED)  # the benchmarks set others
             forkserver.ensure_running()
         more = (list(map(str, args)), list(map(_File, files)), str(cwd), dict(env), executable, limit)
         process = _context.Process(target=_run, args=more)

@@ -21,6 +21,13 @@ _parsed = {}
 
 
 def compose(config_name, overrides, strict):
+    try:
+        return _compose(config_name, overrides, strict)
+    except Exception:  # hydra's own words for a mistake; it is also less strict with values of None
+        return hydras_compose(config_name, overrides=overrides, strict=strict)
+
+
+def _compose(config_name, overrides, strict):
     """What is the same for all commands is made once; then come choices, as task=translation, then values."""
     values = [override for override in overrides if "." in override.partition("=")[0]]
     choices = dict(override.split("=") for override in overrides if override not in values)

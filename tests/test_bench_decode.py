@@ -33,11 +33,12 @@ def decode(monkeypatch):
     return decode
 
 
-def test_quick_cases_as_a_command(command, tmp_path):
+def test_quick_cases(decode, monkeypatch, capsys, tmp_path):
     result, table = tmp_path / "result.json", tmp_path / "table.md"
-    flags = ("--quick", "--repeats", 2, "--threads", 1, "--json", result, "--markdown", table)
-    done = command("decode.py", *flags)
-    assert done.stdout == table.read_text()
+    flags = ("--quick", "--repeats", "2", "--threads", "1", "--json", str(result), "--markdown", str(table))
+    monkeypatch.setattr(sys, "argv", ["decode.py", *flags])
+    decode.main()
+    assert capsys.readouterr().out == table.read_text()
     found = json.loads(result.read_text())
     assert [(p["case"], p["shape"]) for p in found["parity"]] == [
         ("quick", "2+2"), ("quick", "2+1"), ("quick-lm", "2 layers, span 16")
@@ -67,6 +68,11 @@ def test_through_fairseq_generate(command):
         "--through-fairseq-generate",
     )  # fmt: skip
     assert "| quick | transformer | feedback |" in done.stdout
+
+
+def test_a_mistake_ends_the_command_with_one_sentence(command):
+    done = command("decode.py", "--repeats", 0, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: --repeats 0: give at least 1\n")
 
 
 def test_what_fails_the_gate_is_not_timed(decode, monkeypatch):

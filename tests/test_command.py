@@ -75,7 +75,7 @@ def test_info(installed):
     (said,) = {done.stdout for done in alike}
     assert f"--user-dir {cli.PACKAGE}\n" in said
     assert said.startswith(f"fairseq_feedback {fairseq_feedback.__version__}\n")
-    for part in ("fairseq ", "torch ", "python ", "  feedback_transformer_iwslt_de_en\n", "  feedback_transformer_lm\n"):
+    for part in ("fairseq ", "torch ", "python ", *(f"  feedback_transformer_{x}\n" for x in ("iwslt_de_en", "lm"))):
         assert part in said
     machine = said.partition("this machine:\n")[2].partition("\n\n")[0]
     assert re.findall(r"^  (\S.*?)  +", machine, re.M) == ["GPU", "packed products", "--bf16", "--decode-int8"]
