@@ -23,7 +23,7 @@ _parsed = {}
 def compose(config_name, overrides, strict):
     try:
         return _compose(config_name, overrides, strict)
-    except Exception:  # hydra's own words for a mistake; it is also less strict with values of None
+    except Exception:  # a mistake: hydra's own words for it
         return hydras_compose(config_name, overrides=overrides, strict=strict)
 
 

@@ -28,9 +28,9 @@ assert OmegaConf.to_yaml(quick) == OmegaConf.to_yaml(whole) and quick == whole
 assert {key: type(quick[key]) for key in quick} == {key: type(whole[key]) for key in whole}
 print(OmegaConf.to_yaml(quick))
 """
-SEVERAL = ["--lr", "0.1,0.2", "--update-freq", "2,1", "--bpe", "subword_nmt", "--tokenizer", "moses"]
+SEVERAL = ["--lr", "0.1,0.2", "--update-freq", "2,1", "--bpe", "subword_nmt", "--optimizer", "sgd"]
 BLEU = ["--eval-bleu-args", '{"beam": 2, "x": "a, b"}']
-ADAPTIVE = ["--criterion", "adaptive_loss", "--optimizer", "sgd", "--lr-scheduler", "polynomial_decay"]
+ADAPTIVE = ["--criterion", "adaptive_loss", "--optimizer", "sgd", "--lr-scheduler", "cosine"]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ ADAPTIVE = ["--criterion", "adaptive_loss", "--optimizer", "sgd", "--lr-schedule
         ("training", cli.train_flags("data", "save", *BLEU), "eval_bleu_args: '{"),
         ("training", cli.train_flags("data", "it's = [here]", arch="transformer"), "save_dir: it's = [here]"),
         ("training", cli.train_lm_flags("data", "save", "--random-offset"), "random_offset: true\n"),
-        ("training", cli.train_lm_flags("data", "save", *ADAPTIVE), "_name: polynomial_decay\n"),
+        ("training", cli.train_lm_flags("data", "save", *ADAPTIVE), "_name: cosine\n"),
         ("generation", cli.generate_flags("data", "a:b", "--nbest", 3, "--fp16"), "nbest: 3\n"),
         ("interactive_generation", cli.generate_flags("data", "a", "--input", "x y"), "input: x y\n"),
         ("validation", [*cli.common_flags("data"), "--path", "a", "--task", "feedback_lm"], "_name: feedback_lm\n"),
