@@ -61,6 +61,8 @@ def _run(args, fds, cwd, env, executable, limit):
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
     sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
