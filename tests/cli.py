@@ -1,16 +1,14 @@
 """Runs fairseq's command lines on tiny corpora, as a user would."""
 
+import contextlib
 import json
-import logging
 import math
-import multiprocessing
 import os
 import random
-import runpy
-import signal
 import subprocess
 import sys
 
+import forks
 import torch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -23,17 +21,6 @@ SMALL = [
     *("--encoder-embed-dim", 16, "--encoder-ffn-embed-dim", 24, "--encoder-layers", 1),
     *("--decoder-layers", 2, "--encoder-attention-heads", 2, "--decoder-attention-heads", 2),
 ]
-
-# The process that run() forks its commands from imports these once: fairseq, and what it and torch
-# import late. Not fairseq_cli: those modules set up logging when imported. Not fairseq_feedback: a
-# command finds it through --user-dir.
-_commands = multiprocessing.get_context("forkserver")
-_commands.set_forkserver_preload(
-    ["fairseq.models", "fairseq.tasks", "fairseq.trainer", "fairseq.options", "sacrebleu"]
-    + ["hydra.core.override_parser.overrides_parser", "torch.fx.experimental.symbolic_shapes"]
-    + ["torch._dynamo"]
-)
-
 
 def shell(command, *args, stdin="", check=True, **env):
     """`python -m fairseq_cli.<command> <args>` -> subprocess.CompletedProcess."""
@@ -64,9 +51,9 @@ def start_tool(*args, stdin="", log):
     return Started(TOOL, args, stdin, log)
 
 
-def run_script(path, *args, check=True, log):
+def run_script(path, *args, check=True, log, cwd=ROOT):
     """`python <path> <args>`, forked likewise."""
-    return Started(path, args, "", log).wait(check)
+    return Started(path, args, "", log, cwd).wait(check)
 
 
 def start(command, *args, stdin="", log):
@@ -74,21 +61,28 @@ def start(command, *args, stdin="", log):
     return Started(command, args, stdin, log)
 
 
+FILES = (("in", "r"), ("out", "w"), ("err", "w"))
+
+
 class Started:
     """A process forked for a command of fairseq_cli, our own command, or a script: a path that ends in .py."""
 
-    def __init__(self, command, args, stdin, log):
-        is_module = command != TOOL and not str(command).endswith(".py")
-        self.args = ["fairseq_cli." + command if is_module else str(command), *map(str, args)]
+    def __init__(self, command, args, stdin, log, cwd=ROOT):
+        if command == TOOL:
+            start = ["-m", "fairseq_feedback"]
+        else:
+            start = [command] if str(command).endswith(".py") else ["-m", "fairseq_cli." + command]
+        self.args = [*map(str, start), *map(str, args)]
         os.makedirs(str(log), exist_ok=True)
         number = len([name for name in os.listdir(str(log)) if name.endswith(".in")])
         self.prefix = os.path.join(str(log), f"{number}-{os.path.basename(str(command))}.")
         with open(self.prefix + "in", "w", encoding="utf-8") as f:
             f.write(stdin)
-        self.process = _commands.Process(target=_run_forked, args=(self.args, self.prefix))
-        self.process.start()
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(open(self.prefix + name, mode)) for name, mode in FILES]
+            self.process = forks.start(self.args, [f.fileno() for f in files], cwd=cwd, env=os.environ)
 
-    def wait(self, check=True, timeout=120):
+    def wait(self, check=True, timeout=300):
         self.process.join(timeout)
         if self.process.is_alive():
             self.process.kill()
@@ -100,35 +94,8 @@ class Started:
         return _checked(done, check)
 
     def _said(self, name):
-        if not os.path.exists(self.prefix + name):
-            return ""
         with open(self.prefix + name, encoding="utf-8") as f:
             return f.read()
-
-
-def _run_forked(args, prefix):
-    torch.set_num_threads(1)
-    for fd, name, flags in (
-        (0, "in", os.O_RDONLY),
-        (1, "out", os.O_WRONLY | os.O_CREAT),
-        (2, "err", os.O_WRONLY | os.O_CREAT),
-    ):
-        os.dup2(os.open(prefix + name, flags, 0o644), fd)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    logging.root.handlers.clear()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as where the tests run in the background
-    sys.argv = args
-    try:
-        if args[0].endswith(".py"):
-            sys.path.insert(0, os.path.dirname(os.path.abspath(args[0])))  # as Python does
-            runpy.run_path(args[0], run_name="__main__")
-        else:
-            module = "fairseq_feedback" if args[0] == TOOL else args[0]
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except Exception:
-        # As Python itself ends; multiprocessing would always print the trace.
-        sys.excepthook(*sys.exc_info())
-        sys.exit(1)
 
 
 def _checked(done, check):

@@ -9,6 +9,25 @@ import pytest
 import trained
 from recipes import Recipe
 
+# What a process of scripts/test.sh gets as a whole: files that share what takes long to make, or one file. The longest
+# are first, so that none of them is left for the end.
+TOGETHER = [
+    ("test_recipes_prepare", "test_recipes_train"),
+    ("test_cli", "test_cli_training", "test_cli_mistakes", "test_search"),
+    ("test_feedback_lm",),
+    ("test_bench_decode",),
+    ("test_translate",),
+]
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    places = {name: place for place, names in enumerate(TOGETHER) for name in names}
+    items.sort(key=lambda item: places.get(item.path.stem, len(TOGETHER)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(places.get(item.path.stem, item.path.stem))))
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

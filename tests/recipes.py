@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 
+import forks
 import raw_corpora
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -20,10 +20,17 @@ STAGES = {
 }
 
 
-def executable(path, text):
-    with open(path, "w") as f:
-        f.write(text)
-    os.chmod(path, os.stat(path).st_mode | stat.S_IXUSR)
+# The environment of the tests is a good one: the check at the start of each script would take seconds. Then scripts ask
+# where fairseq's commands are, and Python.
+PYTHON = """#!/bin/sh
+case "$1 $2" in
+"- "*) exec cat ;;
+*scripts*) echo {programs}:{scripts} ;;
+*executable*) echo {python} ;;
+*/prepare/*) exec {real} "$@" ;; # nothing of fairseq: no faster if forked
+*) exec {programs}/python "$@" ;;
+esac
+"""
 
 
 class Recipe:
@@ -35,9 +42,10 @@ class Recipe:
         self.out = os.path.join(self.folder, "out")
         os.makedirs(self.data)
         raw_corpora.CORPORA[name](self.data)
-        # The environment of the tests is a good one: the check at the start of each script would take seconds.
         self.python = os.path.join(self.folder, "python")
-        executable(self.python, f'#!/bin/sh\n[ "$1" = - ] && exec cat\nexec {sys.executable} "$@"\n')
+        scripts, programs = os.path.dirname(sys.executable), forks.programs()
+        text = PYTHON.format(python=self.python, real=sys.executable, programs=programs, scripts=scripts)
+        forks.write_program(self.python, text)
 
     def script(self, name, *args, check=True, **env):
         done = subprocess.run(
@@ -82,7 +90,7 @@ def kill_before_rename(folder):
     """A folder for PATH with a mv that kills the recipe that calls it to give the step $KILL_AT its name."""
     where = os.path.join(str(folder), "kill")
     os.makedirs(where, exist_ok=True)
-    executable(
+    forks.write_program(
         os.path.join(where, "mv"),
         "#!/bin/bash\n"
         f'[[ $1 == -T && $4 == */"$KILL_AT" ]] && kill -9 $PPID && exit 1\nexec {shutil.which("mv")} "$@"\n',

@@ -3,9 +3,9 @@
 import json
 import os
 import statistics
-import subprocess
 import sys
 
+import cli
 import pytest
 from helpers import needs_current_fairseq
 
@@ -42,15 +42,8 @@ def mistake(bench, monkeypatch):
 
 def test_a_quick_case_as_a_command(tmp_path):
     result, table = tmp_path / "result.json", tmp_path / "table.md"
-    done = subprocess.run(
-        [sys.executable, os.path.join(BENCH, "train.py"), "--cases", "quick-decoder", "--repeats", "2"]
-        + ["--threads", "1", "--json", str(result), "--markdown", str(table)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    flags = ("--cases", "quick-decoder", "--repeats", 2, "--threads", 1, "--json", result, "--markdown", table)
+    done = cli.run_script(os.path.join(BENCH, "train.py"), *flags, log=tmp_path / "log", cwd=tmp_path)
     assert done.stdout == table.read_text()
 
     found = json.loads(result.read_text())
@@ -113,9 +106,8 @@ def test_a_missing_checkout_of_the_authors(mistake, tmp_path):
     )
 
 
-def test_mistakes_end_the_command_with_one_sentence():
-    command = [sys.executable, os.path.join(BENCH, "train.py"), "--repeats", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def test_mistakes_end_the_command_with_one_sentence(tmp_path):
+    done = cli.run_script(os.path.join(BENCH, "train.py"), "--repeats", 0, check=False, log=tmp_path / "log")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: --repeats 0: give at least 1"
     assert "Traceback" not in done.stderr

@@ -3,9 +3,11 @@
 import json
 import os
 import statistics
-import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
+import cli
 import pytest
 from helpers import needs_current_fairseq
 
@@ -16,9 +18,12 @@ BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts"
 pytestmark = needs_current_fairseq
 
 
-def command(name, *args, timeout=300):
-    done = [sys.executable, os.path.join(BENCH, name), *args]
-    return subprocess.run(done, capture_output=True, text=True, timeout=timeout)
+@pytest.fixture
+def command(tmp_path):
+    def run(name, *args, check=True):
+        return cli.run_script(os.path.join(BENCH, name), *args, check=check, log=tmp_path / "log")
+
+    return run
 
 
 @pytest.fixture
@@ -30,13 +35,12 @@ def decode(monkeypatch):
     return decode
 
 
-def test_quick_cases_as_a_command(tmp_path):
+def test_quick_cases(decode, monkeypatch, capsys, tmp_path):
     result, table = tmp_path / "result.json", tmp_path / "table.md"
-    done = command(
-        "decode.py", "--quick", "--repeats", "2", "--threads", "1", "--json", str(result), "--markdown", str(table)
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == table.read_text()
+    flags = ("--quick", "--no-memory", "--repeats", "2", "--threads", "1", "--json", result, "--markdown", table)
+    monkeypatch.setattr(sys, "argv", ["decode.py", *map(str, flags)])
+    decode.main()
+    assert capsys.readouterr().out == table.read_text()
     found = json.loads(result.read_text())
     assert [(p["case"], p["shape"]) for p in found["parity"]] == [
         ("quick", "2+2"), ("quick", "2+1"), ("quick-lm", "2 layers, span 16")
@@ -48,7 +52,7 @@ def test_quick_cases_as_a_command(tmp_path):
         same = rows[case, shape, "transformer"]
         assert r["median_seconds"] == statistics.median(r["seconds"]) and len(r["seconds"]) == 2
         assert r["speed_ratio"] == pytest.approx(r["words_per_second"] / same["words_per_second"])
-        assert r["peak_bytes"] > 0
+        assert (r["peak_bytes"] is not None) == (case == "quick-lm")
         if case == "quick":
             assert r["words"] == 8 * 25
             assert r["first_ratio"] == pytest.approx(r["words_per_second"] / first["words_per_second"])
@@ -60,13 +64,24 @@ def test_quick_cases_as_a_command(tmp_path):
 
 
 @pytest.mark.slow
-def test_through_fairseq_generate():
+def test_through_fairseq_generate(command):
     done = command(
         "decode.py", "--cases", "quick", "--systems", "transformer", "feedback", "--repeats", "1", "--threads", "1",
         "--through-fairseq-generate",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert "| quick | transformer | feedback |" in done.stdout
+
+
+def test_peak_of_translations(decode):
+    case = decode.CASES["quick"]
+    case = replace(case, shapes=case.shapes[:1], systems=("feedback",))
+    (found,) = decode.translate(case, SimpleNamespace(threads=1, no_memory=False), 1)
+    assert found["peak_bytes"] > 0 and "feedback" in found["system"]
+
+
+def test_a_mistake_ends_the_command_with_one_sentence(command):
+    done = command("decode.py", "--repeats", 0, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: --repeats 0: give at least 1\n")
 
 
 def test_what_fails_the_gate_is_not_timed(decode, monkeypatch):
@@ -122,9 +137,8 @@ def run_folder(tmp_path):
     return tmp_path
 
 
-def test_depths(run_folder):
-    done = command("depths.py", str(run_folder))
-    assert done.returncode == 0, done.stderr
+def test_depths(command, run_folder):
+    done = command("depths.py", run_folder)
     assert "| decoder layers | transformer | feedback, --decode-int8 |" in done.stdout
     rows = {(r["system"], r["layers"]): r for r in json.loads((run_folder / "depths.json").read_text())["rows"]}
     assert rows["transformer", 1]["bleu"] == pytest.approx(100)
@@ -135,11 +149,11 @@ def test_depths(run_folder):
     assert (run_folder / "depths.png").stat().st_size > 5000
 
 
-def test_depths_of_an_unfinished_run(run_folder, tmp_path):
+def test_depths_of_an_unfinished_run(command, run_folder):
     path = run_folder / "test-transformer-2.2.txt"
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
-    done = command("depths.py", str(run_folder))
+    done = command("depths.py", run_folder, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {path} does not say how long it took: run depths.sh to the end\n"
-    done = command("depths.py", str(run_folder / "text"))
+    done = command("depths.py", run_folder / "text", check=False)
     assert "test.de is missing" in done.stderr and done.returncode == 1

@@ -174,7 +174,7 @@ def test_ensembles(made, transformer):
 def test_interactive(made):
     flags = cli.generate_flags(made.data, made.checkpoint, "--buffer-size", 4)
     stdin = "".join(line + "\n" for line in sources(made))
-    stdout = cli.shell("interactive", *flags, stdin=stdin).stdout
+    stdout = cli.run("interactive", *flags, stdin=stdin, log=made.log).stdout
     assert_same_hypotheses(cli.best(stdout), cli.best(made.generation))
 
 

@@ -123,7 +123,7 @@ def test_commands_refuse_a_hostile_checkpoint(folder, data, checkpoint, tmp_path
     if command == "generate":
         done = cli.shell(command, *cli.generate_flags(data, path), check=False)
     else:
-        done = cli.shell(command, *cli.train_flags(data, tmp_path), check=False)
+        done = cli.run(command, *cli.train_flags(data, tmp_path), check=False, log=folder / "log")
     line = cli.last_line(done.stderr)
     assert done.returncode != 0
     assert line.startswith("error: ") and "nothing in it was run" in line

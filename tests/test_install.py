@@ -11,6 +11,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INSTALLED = os.path.join(os.path.dirname(os.path.dirname(fairseq.__file__)), "fairseq_feedback")
+PYTHON_M = ["-m", "fairseq_feedback"]
 needs_installed = pytest.mark.skipif(
     not os.path.isdir(INSTALLED), reason="the package is not installed beside fairseq"
 )
@@ -38,13 +39,6 @@ def test_syntax_is_that_of_python_3_8():
     for path in paths:
         with open(path, encoding="utf-8") as f:
             ast.parse(f.read(), path, feature_version=(3, 8))
-
-
-def test_python_m_tells_what_is_here():
-    printed = python("-m", "fairseq_feedback", cwd=ROOT)
-    assert f"--user-dir {ROOT}{os.sep}fairseq_feedback\n" in printed
-    for part in ("fairseq ", "torch ", "python ", "  feedback_transformer_iwslt_de_en\n"):
-        assert part in printed
 
 
 def test_nothing_is_said_of_others_code():
@@ -96,7 +90,8 @@ def test_a_wheel_brings_the_command(tmp_path):
     command = target / "bin" / "fairseq-feedback"
     said = python(command, "info", cwd=tmp_path, PYTHONPATH=str(target))
     assert f"--user-dir {target}{os.sep}fairseq_feedback\n" in said
-    assert said == python("-m", "fairseq_feedback", cwd=tmp_path, PYTHONPATH=str(target))
+    alike = [python(*start, "--help", cwd=tmp_path, PYTHONPATH=str(target)) for start in ([command], PYTHON_M)]
+    assert alike[0] == alike[1]
     (tmp_path / "text").write_text("a b c d e\n")
     files = ("--hypotheses", "text", "--references", "text")
     printed = python(command, "score", "bleu", *files, cwd=tmp_path, PYTHONPATH=str(target))

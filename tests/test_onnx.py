@@ -351,10 +351,7 @@ def test_mistakes(case, said, trained, tmp_path):
         args += ["--tolerance", "1e-30"]
     elif case == "no tolerance":
         args += ["--tolerance", "0"]
-    if case == "missing checkpoint":
-        done = python("-m", "fairseq_feedback", "export", *args)
-    else:
-        done = cli.run_tool("export", *args, check=False, log=trained / "log")
+    done = cli.run_tool("export", *args, check=False, log=trained / "log")
     assert done.returncode != 0
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert said in done.stderr

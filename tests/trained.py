@@ -11,18 +11,17 @@ from helpers import OLD_FAIRSEQ
 
 
 def make(folder):
-    """Data and a checkpoint, each command in a process of its own."""
-    raw, data, save_dir = folder / "raw", folder / "data", folder / "checkpoints"
-    cli.write_corpus(raw)
-    cli.shell("preprocess", *cli.preprocess_flags(raw, data))
+    """Data and a checkpoint, trained in a process that starts with nothing."""
+    data, save_dir, log = folder / "data", folder / "checkpoints", folder / "log"
+    cli.make_data(folder)
     flags = cli.train_flags(data, save_dir, "--update-freq", 2, updates=70)
     training = cli.shell("train", *flags).stdout
     checkpoint = save_dir / "checkpoint_last.pt"
-    generation = cli.shell("generate", *cli.generate_flags(data, checkpoint)).stdout
+    generation = cli.run("generate", *cli.generate_flags(data, checkpoint), log=log).stdout
     return SimpleNamespace(
         folder=folder,
         data=data,
-        log=folder / "log",
+        log=log,
         training=training,
         checkpoint=checkpoint,
         generation=generation,

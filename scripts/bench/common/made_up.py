@@ -1,6 +1,8 @@
 """Words, sentences and weights that are made up, and fairseq's configuration for them."""
 
+import copy
 import tempfile
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -37,6 +39,11 @@ def disturb(model, scale):
 
 def configuration(flags):
     """fairseq's, of a command line of fairseq-train without its data."""
+    return copy.deepcopy(_configuration(tuple(flags)))
+
+
+@lru_cache(maxsize=None)  # hydra takes a second
+def _configuration(flags):
     with tempfile.TemporaryDirectory() as folder:  # the task wants a folder, and is never asked to read it
         args = options.parse_args_and_arch(options.get_training_parser(), [folder, *flags])
     return convert_namespace_to_omegaconf(args)
