@@ -105,7 +105,8 @@ def test_own_is_a_language_model_of_the_host(positions):
     )
     base_lm_architecture(args)
     theirs = TransformerLanguageModel.build_model(args, Task(dictionary)).eval()
-    ours = made("own", make_language_model, dictionary=dictionary, positions=positions, memory_span=0, tokens_per_sample=1024)
+    options = dict(positions=positions, memory_span=0, tokens_per_sample=1024)
+    ours = made("own", make_language_model, dictionary=dictionary, **options)
     same_parameters(theirs, ours)
     _, _, tokens = make_batch(dictionary, target=30, left_pad_target=True)
     words, state = tokens.ne(dictionary.pad()), {}

@@ -26,7 +26,8 @@ def train(recipe, kind, *more, updates=2, **env):
         small = cli.SMALL
     else:
         flags += ["--finetune-update", int(recipe.name == "char_ptb"), "--per-gpu", 2048]
-        small = [*(TRANSFORMER_LM if kind == "fairseq-transformer" else FEEDBACK_LM), *(WORDS if "wiki" in recipe.name else [])]
+        small = TRANSFORMER_LM if kind == "fairseq-transformer" else FEEDBACK_LM
+        small = [*small, *(WORDS if "wiki" in recipe.name else [])]
         if recipe.name == "enwik8":
             small += ["--batch-size-valid", 256]
     return recipe.script("train.sh", *flags, "--", *small, "--num-workers", 0, *more, **env)

@@ -71,7 +71,7 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
     feedback_kernel: ChoiceEnum(["auto", "bptt", "reference"]) = _as_in_translation("feedback_kernel")
 
     decoder_init: ChoiceEnum(["fairseq", "authors"]) = option(
-        "fairseq",
+        "authors",
         "how the layers begin: as fairseq's transformer, or as in the code of the paper's authors (what ends a "
         "sublayer is divided by sqrt(2 * layers) unless --decoder-post-norm is given, relative positions are N(0, 1))",
     )
