@@ -48,22 +48,23 @@ def test_rows(data, folder):
         lengths = [len(line.split()) for line in f]
     assert 0 <= float(valid["valid_sequence_accuracy"]) <= float(valid["valid_accuracy"]) <= 100
     assert valid["valid_accuracy_1_16"] == valid["valid_accuracy"] and "valid_accuracy_17_32" not in valid
-    assert valid["valid_best_accuracy"] == valid["valid_accuracy"]
+    best = cli.load(folder / "rows/checkpoint_best.pt")["extra_state"]["best"]
+    assert best == float(valid["valid_accuracy"])
 
     # Against the model itself, row by row.
     more = ["--task", "labelled_sequences", "--length-bounds", "4,9", "--path", folder / "rows/checkpoint_best.pt"]
     done = cli.run("validate", *cli.common_flags(data), *more, "--batch-size", 3, "--log-format", "json",
                    log=folder / "log")  # fmt: skip
     (found,) = cli.logged(done.stdout, "valid")
-    assert float(found["accuracy"]) == float(valid["valid_accuracy"])
+    assert float(found["valid_accuracy"]) == float(valid["valid_accuracy"])
     right = by_hand(data, folder / "rows/checkpoint_best.pt", folder)
-    assert float(found["accuracy"]) == percent(sum(right, []))
-    assert float(found["sequence_accuracy"]) == percent([all(row) for row in right])
+    assert float(found["valid_accuracy"]) == percent(sum(right, []))
+    assert float(found["valid_sequence_accuracy"]) == percent([all(row) for row in right])
     short = [row for row, length in zip(right, lengths) if length <= 4]
-    assert float(found["accuracy_1_4"]) == percent(sum(short, []))
-    assert float(found["sequence_accuracy_1_4"]) == percent([all(row) for row in short])
+    assert float(found["valid_accuracy_1_4"]) == percent(sum(short, []))
+    assert float(found["valid_sequence_accuracy_1_4"]) == percent([all(row) for row in short])
     long = [row for row, length in zip(right, lengths) if length > 4]
-    assert float(found["accuracy_5_9"]) == percent(sum(long, []))
+    assert float(found["valid_accuracy_5_9"]) == percent(sum(long, []))
 
 
 def percent(right):
@@ -94,9 +95,9 @@ def test_streams_carry_their_memory(data, folder):
     losses = []
     for length in (3, 1000):
         more = ["--task", "labelled_sequences", "--tokens-per-sample", length, "--batch-size", 1]
-        done = cli.run("validate", *cli.common_flags(data), *more, "--log-format", "json", "--path", folder / "streams/checkpoint_best.pt",
-                       log=folder / "log")  # fmt: skip
-        losses.append(float(cli.logged(done.stdout, "valid")[0]["loss"]))
+        more += ["--log-format", "json", "--path", folder / "streams/checkpoint_best.pt"]
+        done = cli.run("validate", *cli.common_flags(data), *more, log=folder / "log")
+        losses.append(cli.logged(done.stdout, "valid")[0]["valid_loss"])
     assert losses[0] == losses[1]
 
 
@@ -123,6 +124,7 @@ def test_two_workers_are_one_with_update_freq_2(data, folder, mode):
         more = [
             *("--distributed-world-size", 2, "--distributed-rank", rank, "--distributed-no-spawn"),
             *("--distributed-init-method", f"tcp://localhost:{port}", "--distributed-backend", "gloo"),
+            *("--ddp-backend", "legacy_ddp"),
         ]
         started.append(cli.start("train", *flags(data, folder / f"{name}-2", *mode, *more), log=folder / f"log{rank}"))
     two = [process.wait() for process in started][0]
