@@ -33,6 +33,7 @@ class LabelledSequenceLoss(FeedbackLMLoss):
             "ntokens": sample["ntokens"],
             "nsentences": labelled.size(0),
             "sample_size": sample_size,
+            "symbols": sample["net_input"]["src_lengths"].sum(),
             "labels": labels.sum(),
             "right_labels": right.sum(),
         }

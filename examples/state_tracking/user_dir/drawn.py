@@ -46,10 +46,12 @@ class Growth:
     epoch: int = 0
     labels: int = 0  # of this epoch
     right: int = 0
+    symbols: int = 0  # since the beginning
 
-    STATE = ("length", "epoch", "labels", "right")
+    STATE = ("length", "epoch", "labels", "right", "symbols")
 
-    def count(self, labels, right) -> None:
+    def count(self, symbols, labels, right) -> None:
+        self.symbols += int(symbols)
         self.labels += int(labels)
         self.right += int(right)
 

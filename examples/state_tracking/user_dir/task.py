@@ -1,5 +1,6 @@
 """The task state_tracking: labelled sequences of a problem, drawn while training."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -34,6 +35,7 @@ class StateTrackingConfig(StreamOptions):
     epoch_updates: int = field(default=20, metadata={"help": "updates of an epoch: the length is the same in one"})
     distinct: Optional[int] = field(default=None, metadata={"help": "train on so many sequences only, again and again"})
     valid_sequences: int = field(default=512, metadata={"help": "sequences of each validation or test set"})
+    valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
     sample_break_mode: str = "eos"
     length_bounds: str = ""
     seed: int = II("common.seed")
@@ -68,7 +70,8 @@ class StateTrackingTask(LabelledSequencesTask):
         if length and not length.isdigit():
             raise FeedbackError(f"{split}: a set is named by its length, as in valid_64 or test_256")
         span = cfg.longest - cfg.shortest + 1
-        lengths = [int(length) if length else cfg.shortest + i % span for i in range(cfg.valid_sequences)]
+        number = min(cfg.valid_sequences, cfg.valid_symbols // int(length or cfg.longest))
+        lengths = [int(length) if length else cfg.shortest + i % span for i in range(number)]
         self.datasets[split] = Drawn(self, split, lengths)
 
     def get_batch_iterator(self, dataset, max_sentences=None, **kwargs):
@@ -93,8 +96,11 @@ class StateTrackingTask(LabelledSequencesTask):
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
         if criterion.training:
-            self.growth.count(*(sum(log.get(k, 0) for log in logging_outputs) for k in ("labels", "right_labels")))
-            metrics.log_scalar("length", self.growth.length, 1, round=0)
+            counts = ("symbols", "labels", "right_labels")
+            self.growth.count(*(sum(log.get(name, 0) for log in logging_outputs) for name in counts))
+            for name, now in (("length", self.growth.length), ("symbols", self.growth.symbols)):
+                metrics.log_scalar(name, now, 0)  # without a weight, the last one is shown
+            metrics.log_scalar("cpu", time.process_time(), 0, round=1)
 
 
 def _dictionary(words):
