@@ -42,7 +42,7 @@ class FeedbackLMLoss(FairseqCriterion):
         span = getattr(getattr(model.decoder, "memory", None), "adaptive_span", None)
         if span is None and self.span_loss > 0:
             raise FeedbackError("--adaptive-span-loss needs a model with --adaptive-span")
-        criterion = self.cross_entropy
+        criterion = self.of_all_scores
         if model.decoder.adaptive_softmax is not None:
             criterion = self.adaptive_cross_entropy
             if model.training and self.ddp_backend in ("c10d", "pytorch_ddp") and hasattr(model, "module"):
@@ -55,6 +55,9 @@ class FeedbackLMLoss(FairseqCriterion):
             # Summed over workers and batches, and divided by their number in the end.
             logging_output.update(spans=1, span_mean=mean, span_longest=longest)
         return loss, sample_size, logging_output
+
+    def of_all_scores(self, model, sample, reduce=True):
+        return self.cross_entropy(model, sample, reduce)
 
     def adaptive_cross_entropy(self, model, sample, reduce=True):
         """What fairseq's adaptive_loss is meant to be.

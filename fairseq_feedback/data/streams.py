@@ -40,6 +40,25 @@ class Corpus(FairseqDataset):
             number += 1
         return torch.cat(parts)[first - start : last - start].long() if parts else torch.empty(0, dtype=torch.long)
 
+    def block(self, first: int, last: int, eos: int):
+        """Tokens to predict, after what each is predicted from: the one before it."""
+        if first > 0:
+            tokens = self.tokens(first - 1, last)
+        else:
+            tokens = torch.cat([torch.tensor([eos]), self.tokens(0, last)])
+        return tokens[:-1], tokens[1:]
+
+
+class LabelledCorpus(Corpus):
+    """Its tokens have labels beside them: `labels`, the padding symbol where there is none."""
+
+    def __init__(self, sentences, labels, split: str, trains: bool = False):
+        super().__init__(sentences, split, trains)
+        self.labels = Corpus(labels, split, trains)
+
+    def block(self, first: int, last: int, eos: int):
+        return self.tokens(first, last), self.labels.tokens(first, last)
+
 
 class StreamBlocks(FairseqDataset):
     """Its item (k·G + j)·B + b is block k of stream b of group j; there are G groups of B streams."""
@@ -72,11 +91,8 @@ class StreamBlocks(FairseqDataset):
         batch, row = divmod(index, self.rows)
         block, group = divmod(batch, self.groups)
         first, last = self.range_of(group * self.rows + row, block)
-        if first > 0:
-            tokens = self.corpus.tokens(first - 1, last)
-        else:
-            tokens = torch.cat([torch.tensor([self.eos]), self.corpus.tokens(0, last)])
-        return {"id": index, "block": block, "group": group, "source": tokens[:-1], "target": tokens[1:]}
+        source, target = self.corpus.block(first, last, self.eos)
+        return {"id": index, "block": block, "group": group, "source": source, "target": target}
 
     def collater(self, items):
         def padded(name):
@@ -86,14 +102,15 @@ class StreamBlocks(FairseqDataset):
         if not items:
             return {}
         lengths = torch.tensor([len(item["target"]) for item in items])
+        target = padded("target")
         return {
             "id": torch.tensor([item["id"] for item in items]),
             "block": items[0]["block"],
             "group": items[0]["group"],
             "nsentences": len(items),
-            "ntokens": int(lengths.sum()),
+            "ntokens": int((target != self.pad).sum()),
             "net_input": {"src_tokens": padded("source"), "src_lengths": lengths},
-            "target": padded("target"),
+            "target": target,
         }
 
     def batch(self, block: int, group: int):

@@ -1,0 +1,127 @@
+"""What is trained: a cell is a problem, a model, a supervision and a seed, with the settings below.
+
+Every model gets the same lengths, growth, updates and batches, and a rate of its own.
+"""
+
+from typing import NamedTuple, Tuple
+
+LAST, ALL = "last", "all"
+SHORT = ("--attention-dropout", 0, "--activation-dropout", 0, "--decoder-attention-heads", 4)
+OWN = ("--memory-composition", "own", "--unshared-memory-kv")
+
+
+def feedback(layers, width, span, *more):
+    sizes = ("--decoder-layers", layers, "--decoder-embed-dim", width, "--decoder-ffn-embed-dim", 4 * width)
+    return ("--arch", "feedback_transformer_lm", *sizes, "--memory-span", span, *SHORT, *more)
+
+
+def recurrent(cell, layers, width):
+    return ("--arch", "recurrent_lm", "--cell", cell, "--decoder-layers", layers, "--decoder-embed-dim", width)
+
+
+def fairseq(layers, width):
+    sizes = ("--decoder-layers", layers, "--decoder-embed-dim", width, "--decoder-ffn-embed-dim", 4 * width)
+    return ("--arch", "transformer_lm", *sizes, "--decoder-attention-heads", 4, "--dropout", 0,
+            "--decoder-normalize-before", "--max-target-positions", 8192)  # fmt: skip
+
+
+class Model(NamedTuple):
+    flags: Tuple
+    rate: float
+
+
+class Task(NamedTuple):
+    problem: str
+    shortest: int
+    longest: int
+    updates: int
+    tests: Tuple[int, ...]  # lengths
+    models: dict
+    grow_at: float = 97.0
+    weight_decay: float = 0.1
+    rows: int = 128
+    supervisions: Tuple[str, ...] = (LAST, ALL)
+    chance: float = 0.0  # percent that are right by guessing
+
+
+# Recurrent networks of two layers, as wide as gives them at least as many parameters; their rate is of three tried.
+def models(layers, width, span, rate):
+    return {
+        "feedback": Model(feedback(layers, width, span), rate),
+        "own-4": Model(feedback(4, width, 64, *OWN), rate),
+        "own-8": Model(feedback(8, width, 64, *OWN), rate),
+        "transformer": Model(fairseq(4, width), rate),
+        "lstm": Model(recurrent("LSTM", 2, 2 * width), 2e-3),
+        "gru": Model(recurrent("GRU", 2, 2 * width), 2e-3),
+    }
+
+
+TASKS = {
+    "swaps_s5": Task("swaps_s5", 3, 32, 3200, (32, 64, 128, 256, 512, 1024, 4096), models(2, 128, 8, 1e-3),
+                     chance=100 / 120),
+    "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024), models(1, 64, 4, 1e-3), chance=50),
+    "s5": Task("s5", 3, 32, 7000, (32, 64, 128, 256, 512), models(2, 192, 8, 6e-4), grow_at=90, weight_decay=0.01,
+               chance=100 / 120),
+    "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255), models(2, 128, 8, 1e-3), supervisions=(LAST,),
+                    chance=20),
+    "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256), models(2, 128, 16, 1e-3),
+                             supervisions=(LAST,), chance=20),
+    "random_walk": Task("random_walk", 3, 100, 3000, (50, 100, 200), models(4, 64, 16, 1e-3), rows=32,
+                        supervisions=(ALL,)),
+    "algorithmic_3": Task("algorithmic_3", 3, 100, 4000, (25, 50, 100), models(2, 128, 100, 1e-3), rows=32,
+                          supervisions=(ALL,)),
+    "algorithmic_5": Task("algorithmic_5", 3, 100, 4000, (25, 50, 100), models(2, 128, 100, 1e-3), rows=32,
+                          supervisions=(ALL,)),
+    "copy": Task("copy", 3, 40, 3000, (40, 400), models(2, 128, 100, 1e-3), rows=64, supervisions=(ALL,), chance=10),
+    "reverse": Task("reverse", 3, 40, 3000, (40, 400), models(2, 128, 100, 1e-3), rows=64, supervisions=(ALL,),
+                    chance=10),
+    "counting": Task("counting", 1, 50, 2000, (50, 1000), models(2, 128, 128, 1e-3), rows=32, supervisions=(ALL,)),
+    "s3": Task("s3", 3, 32, 2000, (32, 64, 256, 512), models(2, 128, 8, 1e-3), chance=100 / 6),
+    "a5": Task("a5", 3, 32, 7000, (32, 64, 256, 512), models(2, 192, 8, 6e-4), grow_at=90, weight_decay=0.01,
+               chance=100 / 60),
+}  # fmt: skip
+
+# The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of the other one for the rest.
+PAPER = {
+    name: task._replace(
+        updates=50_000 if name in ("random_walk", "algorithmic_3", "algorithmic_5") else task.updates,
+        rows=512,
+        models=models(4, 256, 100, 1e-4) if "algorithmic" in name or name == "random_walk" else models(8, 512, 8, 1e-4),
+    )
+    for name, task in TASKS.items()
+}
+
+
+def cells(tasks, names, supervisions, seeds):
+    """(task's name, model's, supervision, seed), the first seed of all first."""
+    for seed in range(1, seeds + 1):
+        for name, task in tasks.items():
+            for supervision in task.supervisions:
+                if supervision in supervisions:
+                    for model in task.models:
+                        if model in names:
+                            yield name, model, supervision, seed
+
+
+def train_flags(task, model, supervision, seed, scale=1.0):
+    updates = max(1, int(task.updates * scale))
+    return [
+        *task_flags(task, supervision),
+        *("--grow-from", task.shortest, "--grow-at", task.grow_at, "--seed", seed),
+        *map(str, task.models[model].flags),
+        *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--adam-betas", "(0.9, 0.95)"),
+        *("--clip-norm", 1, "--weight-decay", task.weight_decay, "--batch-size", task.rows),
+        # The rate stays while lengths grow, and falls in the last third.
+        *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage", "--phase-ratio", "(0.03, 0.64, 0.33)"),
+        *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", updates),
+        *("--validate-interval", 1_000_000, "--validate-interval-updates", 250, "--save-interval", 1_000_000),
+        *("--save-interval-updates", 250, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
+        *("--log-format", "json", "--log-interval", 20, "--required-batch-size-multiple", 1),
+    ]
+
+
+def task_flags(task, supervision):
+    return [
+        *("--task", "state_tracking", "--problem", task.problem, "--supervision", supervision),
+        *("--shortest", task.shortest, "--longest", task.longest),
+    ]

@@ -1,0 +1,125 @@
+"""Tables and pictures of results, beside what the papers say."""
+
+import json
+import os
+
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import pictures
+from fairseq_feedback.tools.table import markdown
+
+TITLES = {"last": "only the last label of a sequence is trained on", "all": "all labels are trained on"}
+# Percent by length, read in the papers: 20M to 29M parameters and 32M symbols for RLT, September 2026.
+RLT = "8 layers × 512, RLT's paper"
+PUBLISHED = {
+    ("parity", "last"): {f"transformer, {RLT}": {256: "50.1"}, f"best RLT, {RLT}": {256: "100"}},
+    ("swaps_s5", "last"): {
+        f"transformer, {RLT}": {64: "0.8", 256: "0.85", 512: "0.85"},
+        f"best RLT, {RLT}": {64: "100", 256: "97.3 ± 2.8", 512: "55.7 ± 25.8"},
+    },
+    ("s5", "last"): {f"transformer and best RLT, {RLT}": {64: "chance"}},
+    ("modular", "last"): {f"transformer, {RLT}": {63: "33.2 ± 2.3"}, f"best RLT, {RLT}": {63: "93.4 ± 5.7"}},
+    ("modular_brackets", "last"): {f"transformer, {RLT}": {64: "46.7 ± 1.2"}, f"best RLT, {RLT}": {64: "68.0 ± 2.9"}},
+    ("random_walk", "all"): {
+        "transformer, Fan et al. (one stream)": {100: "68"},
+        "feedback, Fan et al. (one stream)": {100: "100"},
+    },
+    ("algorithmic_3", "all"): {
+        "transformer, 4 layers, Fan et al.": {100: "33.7"},
+        "transformer, 8 layers, Fan et al.": {100: "47.4"},
+        "LSTM, Fan et al.": {100: "82.8"},
+        "feedback, Fan et al.": {100: "99.1"},
+    },
+    ("algorithmic_5", "all"): {
+        "transformer, 4 layers, Fan et al.": {100: "37.5"},
+        "transformer, 8 layers, Fan et al.": {100: "29.1"},
+        "LSTM, Fan et al.": {100: "32.1"},
+        "feedback, Fan et al.": {100: "92.6"},
+    },
+    ("copy", "all"): {
+        "transformer, Fan et al.: symbols / sequences": {400: "59.1 / 6.2"},
+        "feedback, Fan et al.": {400: "76.2 / 23.6"},
+    },
+    ("reverse", "all"): {
+        "transformer, Fan et al.: symbols / sequences": {400: "50.2 / 5.9"},
+        "feedback, Fan et al.": {400: "74.8 / 29.2"},
+    },
+    ("counting", "all"): {
+        "transformer, Fan et al.": {50: "99.6", 1000: "82.4"},
+        "feedback, Fan et al.": {50: "99.7", 1000: "95.3"},
+    },
+}
+BOTH = ("copy", "reverse", "counting")  # of which sequences are counted, too
+
+
+def show(folder, plots=None):
+    results = read(folder)
+    for (task, supervision), of_model in grouped(results).items():
+        print(f"**{task}**, {TITLES[supervision]}:\n\n{table(task, supervision, of_model)}\n")
+    if plots:
+        for kind in ("svg",):
+            draw(results, plots, kind)
+
+
+def read(folder):
+    if not os.path.isdir(folder):
+        raise FeedbackError(f"{folder} is not a folder: give one with results of run.sh")
+    results = []
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                results.append(json.load(f))
+    if not results:
+        raise FeedbackError(f"{folder} has no results: give one with those of run.sh")
+    return results
+
+
+def grouped(results):
+    """(task, supervision) -> model -> its results, by seed."""
+    found = {}
+    for result in sorted(results, key=lambda result: result["seed"]):
+        of_model = found.setdefault((result["task"], result["supervision"]), {})
+        of_model.setdefault(result["model"], []).append(result)
+    return dict(sorted(found.items()))
+
+
+def table(task, supervision, of_model):
+    lengths = sorted({int(n) for results in of_model.values() for result in results for n in result["accuracy"]})
+    rows = []
+    for model, results in of_model.items():
+        accuracy = [[cell(task, result["accuracy"].get(str(n))) for result in results] for n in lengths]
+        symbols = sum(result["symbols"] for result in results) / len(results)
+        minutes = sum(result["cpu_minutes"] for result in results) / len(results)
+        size = f"{results[0]['parameters'] / 1e6:.2f}M"
+        rows.append([model, size, f"{symbols / 1e6:.1f}M", f"{minutes:.0f}", *map(", ".join, accuracy)])
+    for model, accuracy in PUBLISHED.get((task, supervision), {}).items():
+        rows.append([model, "", "", "", *(accuracy.get(n, "") for n in lengths)])
+    return markdown(["model", "parameters", "symbols", "CPU minutes", *map(str, lengths)], rows)
+
+
+def cell(task, accuracy):
+    if accuracy is None:
+        return "–"
+    shown = f"{accuracy['symbols']:.1f}"
+    return f"{shown} / {accuracy['sequences']:.1f}" if task in BOTH else shown
+
+
+def draw(results, folder, kind):
+    """For each task and supervision, accuracy by length and over updates."""
+    for (task, supervision), of_model in grouped(results).items():
+
+        def content(figure, of_model=of_model):
+            by_length, by_update = figure.subplots(1, 2)
+            for number, (model, found) in enumerate(of_model.items()):
+                for result in found:
+                    style = pictures.line_style(number)
+                    points = sorted((int(n), a["symbols"]) for n, a in result["accuracy"].items())
+                    label = model if result is found[0] else None
+                    by_length.plot(*zip(*points), marker=".", label=label, **style)
+                    if result["curve"]:
+                        by_update.plot(*zip(*result["curve"]), **style)
+            by_length.set_xscale("log", base=2)
+            by_length.set(title="accuracy by length, %", xlabel="length", ylim=(-3, 103))
+            by_length.legend()
+            by_update.set(title="validation at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
+
+        pictures.draw(os.path.join(folder, f"{task}-{supervision}.{kind}"), 8, 3, content)

@@ -1,0 +1,190 @@
+"""Trains small models on problems whose state changes with every symbol, and tests them on longer sequences.
+
+    bash examples/state_tracking/run.sh
+    bash examples/state_tracking/run.sh --tasks random_walk --models feedback own-4 lstm --seeds 3
+    bash examples/state_tracking/run.sh --table examples/state_tracking/results
+
+A cell is a task, a model, a supervision (only the last label of a sequence, or all) and a seed. Each has a JSON file in
+OUT/results in the end. A run that was stopped goes on with the same command: cells that have their file are not made
+again, and one in the middle goes on from its checkpoint.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+from examples.state_tracking import cells, report
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import training_log
+from fairseq_feedback.tools.files import write_json
+from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.progress import Progress
+
+USER_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "user_dir")
+TESTED = re.compile(r'\{"test_.*\}')  # what fairseq-validate says of a set
+MODELS = ("feedback", "own-4", "own-8", "transformer", "lstm", "gru")
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("--tasks", nargs="+", choices=list(cells.TASKS), default=list(cells.TASKS), metavar="TASK",
+                        help=f"of {', '.join(cells.TASKS)} (all)")  # fmt: skip
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["feedback", "own-4", "lstm"], metavar="MODEL",
+                        help=f"of {', '.join(MODELS)} (%(default)s)")  # fmt: skip
+    parser.add_argument("--supervision", nargs="+", choices=("last", "all"), default=["last", "all"])
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 1 to N (%(default)s)")
+    parser.add_argument("--out", default="runs/state_tracking", help="folder for checkpoints and logs (%(default)s)")
+    parser.add_argument("--results", metavar="FOLDER", help="folder for the JSON files (OUT/results)")
+    parser.add_argument("--updates", type=int, metavar="N", help="of every cell, instead of the task's own number")
+    parser.add_argument("--paper", action="store_true", help="the papers' sizes, for GPUs")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
+    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
+    args = parser.parse_args()
+    if args.table:
+        return report.show(args.table, args.plots)
+    if args.seeds < 1:
+        raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
+    tasks = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
+    if args.updates is not None:
+        tasks = {name: task._replace(updates=args.updates) for name, task in tasks.items()}
+    args.results = args.results or os.path.join(args.out, "results")
+    which = cells.cells(tasks, args.models, args.supervision, args.seeds)
+    chosen = [Cell(args, tasks[cell[0]], *cell) for cell in which]
+    if args.dry_run:
+        for cell in chosen:
+            print(" ".join(f"'{word}'" if " " in word else word for word in cell.training()))
+        return
+    progress = Progress(sum(cell.done() for cell in chosen), sum(cell.task.updates for cell in chosen), "updates")
+    for cell in chosen:
+        cell.make(progress)
+    progress.end()
+    report.show(args.results)
+
+
+class Cell:
+    def __init__(self, args, task, name, model, supervision, seed):
+        self.task, self.model, self.supervision, self.seed = task, model, supervision, seed
+        self.name, self.cpu = name, [] if args.paper else ["--cpu"]
+        self.key = f"{name}-{supervision}-{model}-{seed}"
+        self.folder = os.path.join(args.out, self.key)
+        self.log = self.folder + ".log"
+        self.result = os.path.join(args.results, self.key + ".json")
+
+    def done(self):
+        """Updates."""
+        if os.path.exists(self.result):
+            return self.task.updates
+        saved = os.path.join(self.folder, "checkpoint_last.pt")
+        return training_log.read(self.log).updates() if os.path.exists(saved) else 0
+
+    def training(self):
+        flags = cells.train_flags(self.task, self.model, self.supervision, self.seed)
+        return self.command("train", *flags, "--save-dir", self.folder)
+
+    def testing(self):
+        tests = ",".join(f"test_{length}" for length in self.task.tests)
+        return self.command(
+            "validate", *cells.task_flags(self.task, self.supervision), "--valid-subset", tests,
+            "--path", os.path.join(self.folder, "checkpoint_last.pt"), "--batch-size", 64, "--valid-sequences", 1024,
+            "--log-format", "json", "--required-batch-size-multiple", 1,
+        )  # fmt: skip
+
+    def command(self, name, *flags):
+        start = [sys.executable, "-m", f"fairseq_cli.{name}", "--user-dir", USER_DIR]
+        return [*start, *map(str, flags), *self.cpu, "--num-workers", "0"]
+
+    def make(self, progress):
+        if os.path.exists(self.result):
+            return
+        os.makedirs(self.folder, exist_ok=True)
+        progress.say(f"{self.key} …")
+        at = self.done()
+        for line in lines(self.training(), self.log, "a"):
+            found = training_log.parse(line)
+            if found and found[0] == "train_inner" and found[1] > at:
+                progress.add(found[1] - at)
+                at = found[1]
+        stats = {}
+        for line in lines(self.testing(), self.folder + ".test.log", "w"):
+            found = training_log.JSON.search(line) or TESTED.search(line)
+            stats.update(json.loads(found.group()) if found else {})
+        accuracy = {length: tested(stats, length) for length in self.task.tests}
+        write_json(self.result, {**self.facts(), "accuracy": accuracy})
+        progress.say(f"{self.key}: " + ", ".join(f"{n}: {a['symbols']:g}" for n, a in accuracy.items()))
+
+    def facts(self):
+        log = training_log.read(self.log)
+        updates, symbols = log.curve("train", "symbols")
+        return {
+            "task": self.name,
+            "model": self.model,
+            "supervision": self.supervision,
+            "seed": self.seed,
+            "parameters": parameters(self.log),
+            "updates": updates[-1],
+            "symbols": int(symbols[-1]),
+            "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
+            "cpu_minutes": round(over_restarts(log.curve("train", "cpu")[1]) / 60, 1),
+            "rate": self.task.models[self.model].rate,
+            "command": " ".join(self.training()[2:]).replace(os.getcwd() + os.sep, ""),
+            "lengths": changes(*log.curve("train", "length")),
+            "curve": list(zip(*log.curve("valid", "accuracy"))),
+        }
+
+
+def tested(stats, length):
+    """Percent of the labels, and of the sequences with all labels, that are right."""
+    return {
+        "symbols": float(stats[f"test_{length}_accuracy"]),
+        "sequences": float(stats[f"test_{length}_sequence_accuracy"]),
+    }
+
+
+def lines(command, log, mode):
+    """What a command prints, line by line, which goes into the log, too."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd() + os.pathsep + os.environ.get("PYTHONPATH", "")}
+    with open(log, mode, encoding="utf-8") as f:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
+        )
+        try:
+            for line in process.stdout:
+                f.write(line)
+                f.flush()
+                yield line
+        finally:
+            if process.poll() is None and sys.exc_info()[0] is not None:
+                process.terminate()
+            process.wait()
+    if process.returncode:
+        with open(log, encoding="utf-8", errors="replace") as f:
+            sys.stderr.writelines(f.readlines()[-20:])
+        raise FeedbackError(f"this failed: {command[2]}. The whole output is in {log}")
+
+
+def parameters(log):
+    with open(log, encoding="utf-8") as f:
+        for line in f:
+            if "num. shared model params:" in line:
+                return int(line.split("params:")[1].split("(")[0].replace(",", ""))
+
+
+def over_restarts(seconds):
+    """Of a clock that begins at 0 again with every process."""
+    total = before = 0
+    for now in seconds:
+        total += now - before if now >= before else now
+        before = now
+    return total
+
+
+def changes(updates, lengths):
+    """(update, length) where it is another than before."""
+    return [(u, n) for u, n, before in zip(updates, map(int, lengths), [None, *map(int, lengths)]) if n != before]
+
+
+if __name__ == "__main__":
+    run(main)

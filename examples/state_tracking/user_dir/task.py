@@ -1,0 +1,110 @@
+"""The task state_tracking: labelled sequences of a problem, drawn while training."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.data import Dictionary
+from fairseq.dataclass import ChoiceEnum
+from fairseq.logging import metrics
+from fairseq.tasks import register_task
+from omegaconf import II
+
+from examples.state_tracking.problems import PROBLEMS
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tasks.labelled_sequences import LabelledSequencesTask
+from fairseq_feedback.tasks.streams import StreamOptions
+
+from .drawn import Drawn, GrowingBatches, Growth
+
+
+@dataclass
+class StateTrackingConfig(StreamOptions):
+    problem: ChoiceEnum(list(PROBLEMS)) = field(default="parity", metadata={"help": "what is drawn"})
+    supervision: ChoiceEnum(["all", "last"]) = field(
+        default="all", metadata={"help": "all labels that the problem has, or only the last one of each sequence"}
+    )
+    shortest: int = field(default=3, metadata={"help": "shortest length trained on"})
+    longest: int = field(default=32, metadata={"help": "longest length trained on"})
+    grow_from: Optional[int] = field(
+        default=None, metadata={"help": "begin with lengths up to this one (default: --longest, no growth)"}
+    )
+    grow_at: float = field(
+        default=97.0, metadata={"help": "percent of an epoch's labels that must be right for a quarter longer"}
+    )
+    epoch_updates: int = field(default=20, metadata={"help": "updates of an epoch: the length is the same in one"})
+    distinct: Optional[int] = field(default=None, metadata={"help": "train on so many sequences only, again and again"})
+    valid_sequences: int = field(default=512, metadata={"help": "sequences of each validation or test set"})
+    valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
+    sample_break_mode: str = "eos"
+    length_bounds: str = ""
+    seed: int = II("common.seed")
+
+
+@register_task("state_tracking", dataclass=StateTrackingConfig)
+class StateTrackingTask(LabelledSequencesTask):
+    """Validation sets are named by their length: valid has those trained on, valid_64 has 64, test_64 other ones."""
+
+    def __init__(self, cfg, source_dictionary, target_dictionary):
+        super().__init__(cfg, source_dictionary, target_dictionary)
+        self.problem = PROBLEMS[str(cfg.problem)]
+        self.growth = Growth(cfg.shortest, cfg.longest, cfg.grow_from or cfg.longest, cfg.grow_at)
+
+    @classmethod
+    def setup_task(cls, cfg, **kwargs):
+        first = cfg.grow_from or cfg.longest
+        if not 1 <= cfg.shortest <= first <= cfg.longest:
+            raise FeedbackError(
+                f"--shortest {cfg.shortest} --grow-from {first} --longest {cfg.longest}: give rising numbers from 1"
+            )
+        problem = PROBLEMS[str(cfg.problem)]
+        return cls(cfg, _dictionary(problem.symbols), _dictionary(problem.labels))
+
+    def load_dataset(self, split, epoch=1, combine=False, **kwargs):
+        cfg = self.args
+        if split == "train":
+            self.datasets[split] = Drawn(self, f"train {cfg.seed}", [])
+            self.datasets[split].distinct = cfg.distinct
+            return
+        _, _, length = split.partition("_")
+        if length and not length.isdigit():
+            raise FeedbackError(f"{split}: a set is named by its length, as in valid_64 or test_256")
+        span = cfg.longest - cfg.shortest + 1
+        number = min(cfg.valid_sequences, cfg.valid_symbols // int(length or cfg.longest))
+        lengths = [int(length) if length else cfg.shortest + i % span for i in range(number)]
+        self.datasets[split] = Drawn(self, split, lengths)
+
+    def get_batch_iterator(self, dataset, max_sentences=None, **kwargs):
+        if dataset is not self.datasets.get("train"):
+            return super().get_batch_iterator(dataset, max_sentences=max_sentences, **kwargs)
+        if max_sentences is None:
+            raise FeedbackError("--batch-size: give the number of sequences in a batch")
+        epoch, workers = kwargs.get("epoch", 1), kwargs.get("num_shards", 1)
+        frequencies = self.args.update_freq
+        return GrowingBatches(
+            dataset,
+            self.growth,
+            max_sentences,
+            self.args.epoch_updates * workers * frequencies[min(epoch, len(frequencies)) - 1],
+            seed=kwargs.get("seed", 1),
+            num_shards=workers,
+            shard_id=kwargs.get("shard_id", 0),
+            num_workers=kwargs.get("num_workers", 0),
+            epoch=epoch,
+        )
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        super().reduce_metrics(logging_outputs, criterion)
+        if criterion.training:
+            counts = ("symbols", "labels", "right_labels")
+            self.growth.count(*(sum(log.get(name, 0) for log in logging_outputs) for name in counts))
+            for name, now in (("length", self.growth.length), ("symbols", self.growth.symbols)):
+                metrics.log_scalar(name, now, 0)  # without a weight, the last one is shown
+            metrics.log_scalar("cpu", time.process_time(), 0, round=1)
+
+
+def _dictionary(words):
+    dictionary = Dictionary()
+    for word in words:
+        dictionary.add_symbol(word)
+    return dictionary
