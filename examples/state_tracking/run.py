@@ -117,14 +117,14 @@ class Cell:
 
     def facts(self):
         log = training_log.read(self.log)
-        updates, symbols = log.curve("train", "symbols")
+        symbols = log.curve("train", "symbols")[1]
         return {
             "task": self.name,
             "model": self.model,
             "supervision": self.supervision,
             "seed": self.seed,
             "parameters": parameters(self.log),
-            "updates": updates[-1],
+            "updates": self.task.updates,
             "symbols": int(symbols[-1]),
             "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
             "cpu_minutes": round(over_restarts(log.curve("train", "cpu")[1]) / 60, 1),
