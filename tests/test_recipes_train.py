@@ -108,8 +108,8 @@ def test_the_transformer(prepared):
 
 
 def test_a_run_goes_on_and_another_kind_does_not(prepared):
-    """After the others that train it."""
     recipe = prepared("iwslt14_de_en")
+    train(recipe, "feedback")
     train(recipe, "feedback", updates=3)
     with open(os.path.join(run_of(recipe, "feedback"), "train.log")) as f:
         assert "Loaded checkpoint" in f.read()

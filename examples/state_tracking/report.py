@@ -56,8 +56,7 @@ def show(folder, plots=None):
     for (task, supervision), of_model in grouped(results).items():
         print(f"**{task}**, {TITLES[supervision]}:\n\n{table(task, supervision, of_model)}\n")
     if plots:
-        for kind in ("svg",):
-            draw(results, plots, kind)
+        draw(results, plots)
 
 
 def read(folder):
@@ -103,7 +102,7 @@ def cell(task, accuracy):
     return f"{shown} / {accuracy['sequences']:.1f}" if task in BOTH else shown
 
 
-def draw(results, folder, kind):
+def draw(results, folder):
     """For each task and supervision, accuracy by length and over updates."""
     for (task, supervision), of_model in grouped(results).items():
 
@@ -122,4 +121,4 @@ def draw(results, folder, kind):
             by_length.legend()
             by_update.set(title="validation at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
 
-        pictures.draw(os.path.join(folder, f"{task}-{supervision}.{kind}"), 8, 3, content)
+        pictures.draw(os.path.join(folder, f"{task}-{supervision}.png"), 8, 3, content)
