@@ -44,7 +44,7 @@ class Task(NamedTuple):
     chance: float = 0.0  # percent that are right by guessing
 
 
-# Recurrent networks of two layers, as wide as gives them at least as many parameters; their rate is of three tried.
+# Recurrent networks of two layers, as wide as gives them at least as many parameters.
 def models(layers, width, span, rate):
     return {
         "feedback": Model(feedback(layers, width, span), rate),
@@ -103,8 +103,7 @@ def cells(tasks, names, supervisions, seeds):
                             yield name, model, supervision, seed
 
 
-def train_flags(task, model, supervision, seed, scale=1.0):
-    updates = max(1, int(task.updates * scale))
+def train_flags(task, model, supervision, seed):
     return [
         *task_flags(task, supervision),
         *("--grow-from", task.shortest, "--grow-at", task.grow_at, "--seed", seed),
@@ -113,7 +112,7 @@ def train_flags(task, model, supervision, seed, scale=1.0):
         *("--clip-norm", 1, "--weight-decay", task.weight_decay, "--batch-size", task.rows),
         # The rate stays while lengths grow, and falls in the last third.
         *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage", "--phase-ratio", "(0.03, 0.64, 0.33)"),
-        *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", updates),
+        *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", task.updates),
         *("--validate-interval", 1_000_000, "--validate-interval-updates", 250, "--save-interval", 1_000_000),
         *("--save-interval-updates", 250, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
         *("--log-format", "json", "--log-interval", 20, "--required-batch-size-multiple", 1),

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 
+from examples.report import parameters
 from examples.state_tracking import cells, report
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
@@ -24,7 +25,7 @@ from fairseq_feedback.tools.progress import Progress
 
 USER_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "user_dir")
 TESTED = re.compile(r'\{"test_.*\}')  # what fairseq-validate says of a set
-MODELS = ("feedback", "own-4", "own-8", "transformer", "lstm", "gru")
+MODELS = list(cells.TASKS["parity"].models)
 
 
 def main():
@@ -55,7 +56,8 @@ def main():
     chosen = [Cell(args, tasks[cell[0]], *cell) for cell in which]
     if args.dry_run:
         for cell in chosen:
-            print(" ".join(f"'{word}'" if " " in word else word for word in cell.training()))
+            command = cell.training("--save-dir", cell.folder)
+            print(" ".join(f"'{word}'" if " " in word else word for word in command))
         return
     progress = Progress(sum(cell.done() for cell in chosen), sum(cell.task.updates for cell in chosen), "updates")
     for cell in chosen:
@@ -80,9 +82,8 @@ class Cell:
         saved = os.path.join(self.folder, "checkpoint_last.pt")
         return training_log.read(self.log).updates() if os.path.exists(saved) else 0
 
-    def training(self):
-        flags = cells.train_flags(self.task, self.model, self.supervision, self.seed)
-        return self.command("train", *flags, "--save-dir", self.folder)
+    def training(self, *more):
+        return self.command("train", *cells.train_flags(self.task, self.model, self.supervision, self.seed), *more)
 
     def testing(self):
         tests = ",".join(f"test_{length}" for length in self.task.tests)
@@ -102,7 +103,7 @@ class Cell:
         os.makedirs(self.folder, exist_ok=True)
         progress.say(f"{self.key} …")
         at = self.done()
-        for line in lines(self.training(), self.log, "a"):
+        for line in lines(self.training("--save-dir", self.folder), self.log, "a"):
             found = training_log.parse(line)
             if found and found[0] == "train_inner" and found[1] > at:
                 progress.add(found[1] - at)
@@ -123,7 +124,7 @@ class Cell:
             "model": self.model,
             "supervision": self.supervision,
             "seed": self.seed,
-            "parameters": parameters(self.log),
+            "parameters": parameters(self.log, "run the same command again"),
             "updates": self.task.updates,
             "symbols": int(symbols[-1]),
             "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
@@ -163,13 +164,6 @@ def lines(command, log, mode):
         with open(log, encoding="utf-8", errors="replace") as f:
             sys.stderr.writelines(f.readlines()[-20:])
         raise FeedbackError(f"this failed: {command[2]}. The whole output is in {log}")
-
-
-def parameters(log):
-    with open(log, encoding="utf-8") as f:
-        for line in f:
-            if "num. shared model params:" in line:
-                return int(line.split("params:")[1].split("(")[0].replace(",", ""))
 
 
 def over_restarts(seconds):

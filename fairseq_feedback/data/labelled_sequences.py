@@ -1,8 +1,9 @@
 """Sequences whose symbols have labels, or some of them: one a row."""
 
 import numpy as np
-import torch
 from fairseq.data import FairseqDataset
+
+from fairseq_feedback.data.streams import collate
 
 
 class LabelledSequences(FairseqDataset):
@@ -30,23 +31,7 @@ class LabelledSequences(FairseqDataset):
         return order[np.argsort(self.sizes[order], kind="mergesort")]
 
     def collater(self, items):
-        def padded(name):
-            rows = [item[name] for item in items]
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
-
-        if not items:
-            return {}
-        target = padded("target")
-        return {
-            "id": torch.tensor([item["id"] for item in items]),
-            "nsentences": len(items),
-            "ntokens": int((target != self.pad).sum()),
-            "net_input": {
-                "src_tokens": padded("source"),
-                "src_lengths": torch.tensor([len(item["source"]) for item in items]),
-            },
-            "target": target,
-        }
+        return collate(items, self.pad) if items else {}
 
 
 class WithoutEnd:

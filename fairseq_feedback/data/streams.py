@@ -17,6 +17,26 @@ from fairseq.data import FairseqDataset
 from torch import Tensor
 
 
+def collate(items, pad: int):
+    """A batch of {id, source, target}, the latter two of the same length."""
+
+    def padded(name):
+        rows = [item[name] for item in items]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+
+    target = padded("target")
+    return {
+        "id": torch.tensor([item["id"] for item in items]),
+        "nsentences": len(items),
+        "ntokens": int((target != pad).sum()),
+        "net_input": {
+            "src_tokens": padded("source"),
+            "src_lengths": torch.tensor([len(item["source"]) for item in items]),
+        },
+        "target": target,
+    }
+
+
 class Corpus(FairseqDataset):
     """Sentences of an indexed dataset as one row of tokens, read where they are needed."""
 
@@ -95,23 +115,9 @@ class StreamBlocks(FairseqDataset):
         return {"id": index, "block": block, "group": group, "source": source, "target": target}
 
     def collater(self, items):
-        def padded(name):
-            rows = [item[name] for item in items]
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad)
-
         if not items:
             return {}
-        lengths = torch.tensor([len(item["target"]) for item in items])
-        target = padded("target")
-        return {
-            "id": torch.tensor([item["id"] for item in items]),
-            "block": items[0]["block"],
-            "group": items[0]["group"],
-            "nsentences": len(items),
-            "ntokens": int((target != self.pad).sum()),
-            "net_input": {"src_tokens": padded("source"), "src_lengths": lengths},
-            "target": target,
-        }
+        return {**collate(items, self.pad), "block": items[0]["block"], "group": items[0]["group"]}
 
     def batch(self, block: int, group: int):
         first = (block * self.groups + group) * self.rows

@@ -144,8 +144,6 @@ def check(args) -> None:
     """Refuse values that cannot work, naming the flag."""
     check_streams(args)
     if str(args.sample_break_mode) != "none":
-        if args.random_offset:
-            raise FeedbackError("--random-offset is of streams: leave it out, or give --sample-break-mode none")
         return
     for name in ONE_BLOCK_AT_A_TIME:
         if getattr(args, name):

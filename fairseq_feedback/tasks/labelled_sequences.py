@@ -51,8 +51,6 @@ class LabelledSequencesTask(StreamTask, FairseqTask):
     @classmethod
     def setup_task(cls, cfg, **kwargs):
         check_streams(cfg)
-        if cfg.random_offset and str(cfg.sample_break_mode) != "none":
-            raise FeedbackError("--random-offset is of streams: leave it out, or give --sample-break-mode none")
         paths = utils.split_paths(cfg.data)
         if cfg.source_lang is None or cfg.target_lang is None:
             found = data_utils.infer_language_pair(paths[0]) if os.path.isdir(paths[0]) else (None, None)

@@ -147,6 +147,8 @@ def check_streams(args) -> None:
     for name in ("bptt_warmup_epochs", "save_memory_mb"):
         if getattr(args, name) < 0:
             raise FeedbackError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 0 or more")
+    if args.random_offset and str(args.sample_break_mode) != "none":
+        raise FeedbackError("--random-offset is of streams: leave it out, or give --sample-break-mode none")
 
 
 @torch.no_grad()
