@@ -26,4 +26,4 @@ feedback_environment pytest hypothesis xdist sacremoses rouge_score onnx onnxrun
 cd -- "$FEEDBACK_ROOT"
 # The tests' tensors are small: more threads only get in each other's way.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$FEEDBACK_PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not slow" "$@"
+exec "$FEEDBACK_PYTHON" -m pytest -n auto --maxprocesses 4 --no-loadscope-reorder -m "not slow" "$@"

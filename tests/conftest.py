@@ -1,5 +1,6 @@
 """Fixtures that several files of tests share."""
 
+import os
 import sys
 
 import cli
@@ -14,19 +15,32 @@ from recipes import Recipe
 TOGETHER = [
     ("test_recipes_prepare", "test_recipes_train"),
     ("test_cli", "test_cli_training", "test_cli_mistakes", "test_search"),
+    ("test_export",),
     ("test_feedback_lm",),
-    ("test_bench_decode",),
+    ("test_onnx",),
     ("test_translate",),
+    ("test_bptt",),
+    ("test_incremental",),
+    ("test_bench_decode",),
+    ("test_workers",),
 ]
+PLACES = {name: place for place, names in enumerate(TOGETHER) for name in names}
 
 
-def pytest_collection_modifyitems(config, items):
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    places = {name: place for place, names in enumerate(TOGETHER) for name in names}
-    items.sort(key=lambda item: places.get(item.path.stem, len(TOGETHER)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(places.get(item.path.stem, item.path.stem))))
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: PLACES.get(item.path.stem, len(TOGETHER)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return str(PLACES.get(os.path.basename(file).removesuffix(".py"), file))
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="module")

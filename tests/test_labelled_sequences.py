@@ -111,6 +111,15 @@ def test_resumed_is_uninterrupted(data, folder, mode):
     assert cli.losses(whole.stdout)[3:] == cli.losses(rest.stdout)
 
 
+def test_a_transformer_of_fairseq(data, folder):
+    more = [*ROWS, "--max-target-positions", 12, "--dropout", 0]
+    made = flags(data, folder / "stock", *more, updates=30, arch="transformer_lm")
+    left_out = ("--memory-span", 6, "--activation-dropout", 0.1, "--attention-dropout", 0.1)
+    made = [flag for i, flag in enumerate(made) if flag not in left_out[::2] and made[i - 1] not in left_out[::2]]
+    losses = cli.losses(cli.run("train", *made, log=folder / "log").stdout)
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ROWS])
 def test_two_workers_are_one_with_update_freq_2(data, folder, mode):
@@ -137,6 +146,7 @@ def test_two_workers_are_one_with_update_freq_2(data, folder, mode):
     [
         (["--length-bounds", "9,4"], "--length-bounds 9,4: give rising numbers"),
         ([*ROWS, "--random-offset"], "--random-offset is of streams"),
+        (["--add-bos-token"], "--add-bos-token is of language models"),
         (["--target-lang", "sum"], "dict.sum.txt is missing"),
         (["--adaptive-softmax-cutoff", "3"], "--adaptive-softmax-cutoff does not go with labelled_sequence_loss"),
         (["--valid-subset", "other"], "no such split"),

@@ -8,7 +8,15 @@ import pytest
 from recipes import STAGES, files_of, kill_before_rename
 
 
-@pytest.mark.parametrize("name", STAGES)
+# The others are the same shell with other data.
+def some(*names):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in STAGES]
+
+
+QUICK = some(*(set(STAGES) - {"wmt14_en_de", "enwik8"}))
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_prepares_and_tells_what_it_made(prepared, name):
     recipe = prepared(name)
     summary = recipe.read("bin", "summary.txt")
@@ -18,11 +26,7 @@ def test_prepares_and_tells_what_it_made(prepared, name):
     assert not [name for name in os.listdir(recipe.out) if name.endswith(".part")]
 
 
-# The others are the same shell with other data.
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in STAGES if name != "iwslt14_de_en"]
-
-
-@pytest.mark.parametrize("name", ["iwslt14_de_en", *SLOW])
+@pytest.mark.parametrize("name", some("iwslt14_de_en"))
 def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name, tmp_path):
     recipe, out = prepared(name), str(tmp_path / "again")
     path = kill_before_rename(tmp_path) + os.pathsep + os.environ["PATH"]
@@ -38,7 +42,7 @@ def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name
     assert files_of(out) == files_of(recipe.out)
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", QUICK)
 def test_archives_that_are_missing_or_cut_short(prepared, name, tmp_path):
     recipe = prepared(name)
     archives = sorted(file for file in os.listdir(recipe.data) if not file.endswith(".txt"))

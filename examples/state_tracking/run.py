@@ -48,6 +48,8 @@ def main():
         return report.show(args.table, args.plots)
     if args.seeds < 1:
         raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
+    if args.updates is not None and args.updates < 4:
+        raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
     tasks = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
     if args.updates is not None:
         tasks = {name: task._replace(updates=args.updates) for name, task in tasks.items()}

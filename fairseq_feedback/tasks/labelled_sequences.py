@@ -32,6 +32,11 @@ class LabelledSequencesConfig(StreamOptions):
         metadata={"help": "validation tells the accuracy of sequences up to each of these lengths, too; '' = no"},
     )
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
+    # What fairseq's transformer_lm reads of its task.
+    max_target_positions: Optional[int] = field(
+        default=None, metadata={"help": "longest sequence of a model with positions (default: --tokens-per-sample)"}
+    )
+    add_bos_token: bool = field(default=False, metadata={"help": "of language models only: refused here"})
 
 
 @register_task("labelled_sequences", dataclass=LabelledSequencesConfig)
@@ -51,6 +56,8 @@ class LabelledSequencesTask(StreamTask, FairseqTask):
     @classmethod
     def setup_task(cls, cfg, **kwargs):
         check_streams(cfg)
+        if cfg.add_bos_token:
+            raise FeedbackError("--add-bos-token is of language models: leave it out")
         paths = utils.split_paths(cfg.data)
         if cfg.source_lang is None or cfg.target_lang is None:
             found = data_utils.infer_language_pair(paths[0]) if os.path.isdir(paths[0]) else (None, None)

@@ -38,6 +38,10 @@ class StateTrackingConfig(StreamOptions):
     valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
     sample_break_mode: str = "eos"
     length_bounds: str = ""
+    max_target_positions: Optional[int] = field(
+        default=None, metadata={"help": "longest sequence of a model with positions (default: --tokens-per-sample)"}
+    )
+    add_bos_token: bool = False
     seed: int = II("common.seed")
 
 

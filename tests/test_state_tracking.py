@@ -1,0 +1,199 @@
+"""examples/state_tracking: growing lengths, recurrent networks, exact resume, and the command that makes the tables."""
+
+import itertools
+import json
+import shlex
+import sys
+from types import SimpleNamespace
+
+import cli
+import numpy as np
+import pytest
+import torch
+
+from examples.state_tracking import cells, report
+from examples.state_tracking import run as state_tracking
+from examples.state_tracking.problems import PROBLEMS
+from fairseq_feedback.errors import FeedbackError
+
+TINY = ["--decoder-layers", 1, "--decoder-embed-dim", 16]
+FEEDBACK = ["--arch", "feedback_transformer_lm", *TINY, "--decoder-ffn-embed-dim", 24, "--decoder-attention-heads", 2]
+MODELS = {
+    "feedback": [*FEEDBACK, "--memory-span", 4],
+    "own": [*FEEDBACK, "--memory-span", 4, "--memory-composition", "own", "--unshared-memory-kv"],
+    "lstm": ["--arch", "recurrent_lm", "--cell", "LSTM", *TINY],
+    "gru": ["--arch", "recurrent_lm", "--cell", "GRU", *TINY],
+}
+
+
+@pytest.fixture(scope="module")
+def user_dir():
+    """What fairseq imports for --user-dir."""
+    from fairseq import utils
+
+    utils.import_user_module(SimpleNamespace(user_dir=state_tracking.USER_DIR))
+    return sys.modules["user_dir"]
+
+
+def flags(save_dir, model, *more, updates=6):
+    return [
+        *("--user-dir", state_tracking.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking"),
+        *("--problem", "parity", "--shortest", 2, "--longest", 9, "--grow-from", 3, "--grow-at", 40),
+        *("--epoch-updates", 2, "--valid-sequences", 16, "--batch-size", 8, *MODELS[model]),
+        *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--lr", 0.01, "--max-update", updates),
+        *("--required-batch-size-multiple", 1, "--save-dir", save_dir, "--no-epoch-checkpoints"),
+        *("--log-format", "json", "--log-interval", 1, *more),
+    ]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_resumed_is_uninterrupted(folder, model):
+    """With two batches an update, stopped in the middle of an epoch, while lengths grow."""
+    more = ["--update-freq", 2, "--dropout", 0.1, "--save-interval-updates", 3]
+    whole = cli.run("train", *flags(folder / f"{model}-1", model, *more, updates=7), log=folder / "log")
+    cli.run("train", *flags(folder / f"{model}-2", model, *more, updates=3), log=folder / "log")
+    rest = cli.run("train", *flags(folder / f"{model}-2", model, *more, updates=7), log=folder / "log")
+    assert cli.losses(whole.stdout)[3:] == cli.losses(rest.stdout)
+    expected, got = (cli.load(folder / f"{model}-{i}" / "checkpoint_last.pt") for i in (1, 2))
+    for name, value in expected["model"].items():
+        assert torch.equal(got["model"][name], value), name
+    states = [state["extra_state"]["train_iterator"]["growth"] for state in (expected, got)]
+    assert states[0] == states[1] and states[0]["length"] > 3 and states[0]["symbols"] >= 7 * 2 * 8 * 2
+    lengths = [int(stats["length"]) for stats in cli.logged(whole.stdout, "train_inner")]
+    assert lengths == sorted(lengths) and lengths[0] == 3
+
+
+def test_validation_and_sets_named_by_their_length(folder):
+    trained = cli.run("train", *flags(folder / "sets", "lstm", "--valid-subset", "valid,valid_30"), log=folder / "log")
+    last = {key: float(value) for stats in cli.logged(trained.stdout, "valid_30") for key, value in stats.items()
+            if key.startswith("valid_30_")}  # fmt: skip
+    assert 0 <= last["valid_30_sequence_accuracy"] <= last["valid_30_accuracy"] <= 100
+    valid = cli.logged(trained.stdout, "valid")[-1]
+    more = ["--path", folder / "sets" / "checkpoint_last.pt", "--batch-size", 5, "--valid-sequences", 16]
+    command = ["--user-dir", state_tracking.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking",
+               "--problem", "parity", "--shortest", 2, "--longest", 9, "--log-format", "json"]  # fmt: skip
+    done = cli.run("validate", *command, *more, "--required-batch-size-multiple", 1, log=folder / "log")
+    (again,) = cli.logged(done.stdout, "valid")
+    assert float(again["valid_accuracy"]) == float(valid["valid_accuracy"])
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["--grow-from", 12], "--shortest 2 --grow-from 12 --longest 9: give rising numbers"),
+        (["--valid-subset", "valid_x"], "valid_x: a set is named by its length"),
+        (["--problem", "sudoku"], "argument --problem: invalid choice"),
+    ],
+)
+def test_mistakes_are_one_sentence(folder, more, words):
+    done = cli.run("train", *flags(folder / "mistake", "gru", *more), check=False, log=folder / "log")
+    assert done.returncode and words in cli.last_line(done.stderr)
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_blocks_equal_the_whole_sequence(user_dir, cell):
+    """A recurrent network that carries its state: outputs of blocks of 3 are those of all at once."""
+    from fairseq.data import Dictionary
+
+    from fairseq_feedback.data.carried_memory import CarriedMemory
+
+    dictionary = Dictionary()
+    for word in "abcdef":
+        dictionary.add_symbol(word)
+    cfg = user_dir.recurrent.RecurrentConfig(cell=cell, decoder_embed_dim=8, decoder_layers=2)
+    task = SimpleNamespace(source_dictionary=dictionary, target_dictionary=dictionary)
+    model = user_dir.recurrent.RecurrentLanguageModel.build_model(cfg, task).eval()
+    tokens = torch.randint(4, len(dictionary), (2, 9), generator=torch.Generator().manual_seed(1))
+    whole, _ = model(tokens)
+    carried = CarriedMemory()
+    blocks = [model(block, carried=carried)[0] for block in tokens.split(3, dim=1)]
+    torch.testing.assert_close(torch.cat(blocks, 1), whole)
+
+
+def test_drawn_again_by_distinct(user_dir):
+    task = SimpleNamespace(
+        source_dictionary=user_dir.task._dictionary(PROBLEMS["parity"].symbols),
+        target_dictionary=user_dir.task._dictionary(PROBLEMS["parity"].labels),
+        problem=PROBLEMS["parity"],
+        args=SimpleNamespace(supervision="last"),
+    )
+    drawn = user_dir.drawn.Drawn(task, "train 1", [20] * 8)
+    sources = [tuple(drawn[i]["source"].tolist()) for i in range(8)]
+    assert len(set(sources)) == 8
+    assert all((np.asarray(drawn[i]["target"])[:-1] == drawn.pad).all() for i in range(8))
+    drawn.distinct = 3
+    again = [tuple(drawn[i]["source"].tolist()) for i in range(8)]
+    assert again == list(itertools.islice(itertools.cycle(sources[:3]), 8))
+    drawn.first = 8
+    assert tuple(drawn[0]["source"].tolist()) == sources[2]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """run.py with cells of a few updates, in which fairseq's commands are forked."""
+    flags = {"feedback": cells.feedback(1, 16, 4), "transformer": cells.fairseq(1, 16)}
+    models = {name: cells.Model(more, 1e-3) for name, more in flags.items()}
+    task = cells.TASKS["parity"]._replace(longest=9, tests=(9, 20), models=models, updates=8, rows=8)
+    monkeypatch.setattr(cells, "TASKS", {**cells.TASKS, "parity": task})
+
+    def lines(command, log, mode):
+        name = command[2].partition(".")[2]
+        done = cli.run(name, *command[3:], log=tmp_path / "log")
+        with open(log, mode, encoding="utf-8") as f:
+            f.write(done.stdout)
+        yield from done.stdout.splitlines()
+
+    monkeypatch.setattr(state_tracking, "lines", lines)
+
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", ["run.py", "--out", str(tmp_path / "out"), *map(str, flags)])
+        state_tracking.main()
+
+    run.results = tmp_path / "out" / "results"
+    return run
+
+
+def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_path):
+    which = ["--tasks", "parity", "--models", "feedback", "transformer", "--supervision", "last"]
+    command(*which)
+    first = capsys.readouterr()
+    assert sorted(path.name for path in command.results.iterdir()) == [
+        "parity-last-feedback-1.json", "parity-last-transformer-1.json"
+    ]  # fmt: skip
+    found = json.loads((command.results / "parity-last-feedback-1.json").read_text())
+    assert found["updates"] == 8 and found["symbols"] == 8 * 8 * 3 and found["accuracy"].keys() == {"9", "20"}
+    assert str(tmp_path) not in found["command"] and found["curve"][-1][0] == 8
+    (command.results / "parity-last-transformer-1.json").unlink()
+    command(*which)
+    again = capsys.readouterr()
+    assert first.err.count(" …\n") == 2 and again.err.count(" …\n") == 1
+    assert [line[:30] for line in again.out.splitlines()] == [line[:30] for line in first.out.splitlines()]
+    pytest.importorskip("matplotlib")
+    command("--table", command.results, "--plots", tmp_path / "plots")
+    assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
+    assert "| transformer | 0.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("paper", [[], ["--paper"]])
+def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, user_dir):
+    """The flags of all cells, read by fairseq's own parser."""
+    from fairseq import options
+
+    monkeypatch.setattr(sys, "argv", ["run.py", "--models", *state_tracking.MODELS, "--dry-run", *paper])
+    state_tracking.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == sum(len(task.supervisions) * len(task.models) for task in cells.TASKS.values())
+    assert ("--cpu" in printed[0]) == (not paper)
+    for line in printed:
+        options.parse_args_and_arch(options.get_training_parser(), shlex.split(line)[3:])
+
+
+@pytest.mark.parametrize("flags, words", [(["--updates", 3], "--updates 3"), (["--seeds", 0], "--seeds 0")])
+def test_mistakes_of_the_command(command, flags, words):
+    with pytest.raises(FeedbackError, match=words):
+        command(*flags)
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(FeedbackError, match="has no results"):
+        report.show(str(tmp_path))
