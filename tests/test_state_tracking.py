@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples.state_tracking import cells, report
+from examples.state_tracking import cells, commands, needed, report
 from examples.state_tracking import run as state_tracking
 from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.errors import FeedbackError
@@ -31,13 +31,13 @@ def user_dir():
     """What fairseq imports for --user-dir."""
     from fairseq import utils
 
-    utils.import_user_module(SimpleNamespace(user_dir=state_tracking.USER_DIR))
+    utils.import_user_module(SimpleNamespace(user_dir=commands.USER_DIR))
     return sys.modules["user_dir"]
 
 
 def flags(save_dir, model, *more, updates=6):
     return [
-        *("--user-dir", state_tracking.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking"),
+        *("--user-dir", commands.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking"),
         *("--problem", "parity", "--shortest", 2, "--longest", 9, "--grow-from", 3, "--grow-at", 40),
         *("--epoch-updates", 2, "--valid-sequences", 16, "--batch-size", 8, *MODELS[model]),
         *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--lr", 0.01, "--max-update", updates),
@@ -70,7 +70,7 @@ def test_validation_and_sets_named_by_their_length(folder):
     assert 0 <= last["valid_30_sequence_accuracy"] <= last["valid_30_accuracy"] <= 100
     valid = cli.logged(trained.stdout, "valid")[-1]
     more = ["--path", folder / "sets" / "checkpoint_last.pt", "--batch-size", 5, "--valid-sequences", 16]
-    command = ["--user-dir", state_tracking.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking",
+    command = ["--user-dir", commands.USER_DIR, "--cpu", "--num-workers", 0, "--task", "state_tracking",
                "--problem", "parity", "--shortest", 2, "--longest", 9, "--log-format", "json"]  # fmt: skip
     done = cli.run("validate", *command, *more, "--required-batch-size-multiple", 1, log=folder / "log")
     (again,) = cli.logged(done.stdout, "valid")
@@ -143,7 +143,8 @@ def command(tmp_path, monkeypatch):
             f.write(done.stdout)
         yield from done.stdout.splitlines()
 
-    monkeypatch.setattr(state_tracking, "lines", lines)
+    for module in (state_tracking, needed):
+        monkeypatch.setattr(module, "lines", lines)
 
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["run.py", "--out", str(tmp_path / "out"), *map(str, flags)])
@@ -172,6 +173,39 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     command("--table", command.results, "--plots", tmp_path / "plots")
     assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
     assert "| transformer | 0.0" in capsys.readouterr().out
+
+
+def test_how_many_sequences_are_needed(command, monkeypatch, capsys, tmp_path):
+    """One that is trained, with what every count but the last does not reach; then each count as if it were enough."""
+    which = ["--needed", "--models", "feedback", "--results", tmp_path / "needed"]
+    monkeypatch.setattr(needed, "PROBLEMS", ("s3",))
+    monkeypatch.setattr(needed, "LENGTHS", (4,))
+    monkeypatch.setattr(needed, "UPDATES", 4)
+    monkeypatch.setattr(needed, "COUNTS", [16])
+    command(*which)
+    assert "| s3 | feedback | > 16 |" in capsys.readouterr().out
+    tried = json.loads((tmp_path / "needed" / "s3-4-feedback-1.json").read_text())["tries"]
+    assert tried.keys() == {"16"} and 0 < tried["16"]["accuracy"] < 95
+
+    asked = []
+
+    def enough(search, count, progress):
+        asked.append(count)
+        return {"accuracy": 99.0 if count >= 3 * 2**search.length else 50.0, "updates": 1}
+
+    monkeypatch.setattr(needed.Search, "tried", enough)
+    monkeypatch.setattr(needed, "LENGTHS", (4, 8, 16, 32))
+    monkeypatch.setattr(needed, "COUNTS", [2**k for k in range(4, 13)])
+    (tmp_path / "needed" / "s3-4-feedback-1.json").unlink()
+    command(*which)
+    assert "| s3 | feedback | 64 | 1,024 | > 4,096 | > 4,096 |" in capsys.readouterr().out
+    assert len(asked) <= 16
+    asked.clear()
+    command(*which)
+    assert not asked
+    pytest.importorskip("matplotlib")
+    command("--needed", "--table", tmp_path / "needed", "--plots", tmp_path)
+    assert (tmp_path / "needed.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("paper", [[], ["--paper"]])

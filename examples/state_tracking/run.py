@@ -3,27 +3,27 @@
     bash examples/state_tracking/run.sh
     bash examples/state_tracking/run.sh --tasks random_walk --models feedback own-4 lstm --seeds 3
     bash examples/state_tracking/run.sh --table examples/state_tracking/results
+    bash examples/state_tracking/run.sh --needed
 
 A cell is a task, a model, a supervision (only the last label of a sequence, or all) and a seed. Each has a JSON file in
 OUT/results in the end. A run that was stopped goes on with the same command: cells that have their file are not made
-again, and one in the middle goes on from its checkpoint.
+again, and one in the middle goes on from its checkpoint. With --needed it is counted how many distinct sequences each
+model needs until it gets new ones right.
 """
 
 import json
 import os
 import re
-import subprocess
-import sys
 
 from examples.report import parameters
-from examples.state_tracking import cells, report
+from examples.state_tracking import cells, needed, report
+from examples.state_tracking.commands import command, lines
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
 from fairseq_feedback.tools.files import write_json
 from fairseq_feedback.tools.program import Parser, run
 from fairseq_feedback.tools.progress import Progress
 
-USER_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "user_dir")
 TESTED = re.compile(r'\{"test_.*\}')  # what fairseq-validate says of a set
 MODELS = list(cells.TASKS["parity"].models)
 
@@ -40,16 +40,20 @@ def main():
     parser.add_argument("--results", metavar="FOLDER", help="folder for the JSON files (OUT/results)")
     parser.add_argument("--updates", type=int, metavar="N", help="of every cell, instead of the task's own number")
     parser.add_argument("--paper", action="store_true", help="the papers' sizes, for GPUs")
+    parser.add_argument("--needed", action="store_true",
+                        help=f"how many sequences {' and '.join(needed.PROBLEMS)} need; in OUT/needed")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
     parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
     args = parser.parse_args()
     if args.table:
-        return report.show(args.table, args.plots)
+        return (needed if args.needed else report).show(args.table, args.plots)
     if args.seeds < 1:
         raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
     if args.updates is not None and args.updates < 4:
         raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
+    if args.needed:
+        return needed.run(args.models, args.seeds, args.out, args.results)
     tasks = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
     if args.updates is not None:
         tasks = {name: task._replace(updates=args.updates) for name, task in tasks.items()}
@@ -85,19 +89,16 @@ class Cell:
         return training_log.read(self.log).updates() if os.path.exists(saved) else 0
 
     def training(self, *more):
-        return self.command("train", *cells.train_flags(self.task, self.model, self.supervision, self.seed), *more)
+        flags = cells.train_flags(self.task, self.model, self.supervision, self.seed)
+        return command("train", *flags, *self.cpu, *more)
 
     def testing(self):
         tests = ",".join(f"test_{length}" for length in self.task.tests)
-        return self.command(
+        return command(
             "validate", *cells.task_flags(self.task, self.supervision), "--valid-subset", tests,
             "--path", os.path.join(self.folder, "checkpoint_last.pt"), "--batch-size", 64, "--valid-sequences", 1024,
-            "--log-format", "json", "--required-batch-size-multiple", 1,
+            "--log-format", "json", "--required-batch-size-multiple", 1, *self.cpu,
         )  # fmt: skip
-
-    def command(self, name, *flags):
-        start = [sys.executable, "-m", f"fairseq_cli.{name}", "--user-dir", USER_DIR]
-        return [*start, *map(str, flags), *self.cpu, "--num-workers", "0"]
 
     def make(self, progress):
         if os.path.exists(self.result):
@@ -144,28 +145,6 @@ def tested(stats, length):
         "symbols": float(stats[f"test_{length}_accuracy"]),
         "sequences": float(stats[f"test_{length}_sequence_accuracy"]),
     }
-
-
-def lines(command, log, mode):
-    """What a command prints, line by line, which goes into the log, too."""
-    environment = {**os.environ, "PYTHONPATH": os.getcwd() + os.pathsep + os.environ.get("PYTHONPATH", "")}
-    with open(log, mode, encoding="utf-8") as f:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
-        )
-        try:
-            for line in process.stdout:
-                f.write(line)
-                f.flush()
-                yield line
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.terminate()
-            process.wait()
-    if process.returncode:
-        with open(log, encoding="utf-8", errors="replace") as f:
-            sys.stderr.writelines(f.readlines()[-20:])
-        raise FeedbackError(f"this failed: {command[2]}. The whole output is in {log}")
 
 
 def over_restarts(seconds):

@@ -1,0 +1,147 @@
+"""How many distinct sequences a model needs until 95 percent of the labels of new ones are right, by their length.
+
+Of powers of two, the smallest that was enough; each is tried with the same number of updates, and stopped when it is
+enough. As in "On the Induction Bias in Sequence Models" (2602.18333), with a label at every symbol.
+"""
+
+import json
+import os
+
+from examples.state_tracking import cells
+from examples.state_tracking.commands import command, lines
+from fairseq_feedback.tools import pictures, training_log
+from fairseq_feedback.tools.files import write_json
+from fairseq_feedback.tools.progress import Progress
+from fairseq_feedback.tools.table import markdown
+
+PROBLEMS = ("s3", "sum5")
+LENGTHS = (4, 8, 16, 32)
+COUNTS = [2**k for k in range(4, 17)]
+UPDATES = 1500
+ENOUGH = 95.0
+MODELS = cells.models(1, 64, 8, 1e-3)
+
+
+def run(models, seeds, out, results):
+    results = results or os.path.join(out, "needed")
+    searches = [
+        Search(problem, length, model, seed, out, results)
+        for seed in range(1, seeds + 1)
+        for problem in PROBLEMS
+        for length in LENGTHS
+        for model in models
+    ]
+    progress = Progress(sum(search.is_done() for search in searches), len(searches), "counts")
+    for search in searches:
+        if not search.is_done():
+            progress.add(0)
+            progress.say(f"{search.key}: {search.needed(progress) or 'more than ' + str(COUNTS[-1])}")
+            progress.add(1)
+    progress.end()
+    show(results)
+
+
+class Search:
+    def __init__(self, problem, length, model, seed, out, results):
+        self.problem, self.length, self.model, self.seed = problem, length, model, seed
+        self.key = f"{problem}-{length}-{model}-{seed}"
+        self.log = os.path.join(out, f"needed-{self.key}.log")
+        self.path = os.path.join(results, f"{self.key}.json")
+        for folder in (out, results):
+            os.makedirs(folder, exist_ok=True)
+
+    def read(self):
+        if not os.path.exists(self.path):
+            return {"problem": self.problem, "length": self.length, "model": self.model, "seed": self.seed, "tries": {}}
+        with open(self.path, encoding="utf-8") as f:
+            return json.load(f)
+
+    def is_done(self):
+        return "needed" in self.read()
+
+    def needed(self, progress):
+        """By halves, between what was not enough and what was. Saved after each try."""
+        found = self.read()
+        low, high = -1, len(COUNTS)  # not enough, enough
+        while high - low > 1:
+            middle = (low + high) // 2
+            count = COUNTS[middle]
+            if str(count) not in found["tries"]:
+                found["tries"][str(count)] = self.tried(count, progress)
+                found["command"] = " ".join(self.training("N")[2:]).replace(os.getcwd() + os.sep, "")
+                write_json(self.path, found)
+            if found["tries"][str(count)]["accuracy"] >= ENOUGH:
+                high = middle
+            else:
+                low = middle
+        found["needed"] = COUNTS[high] if high < len(COUNTS) else None
+        write_json(self.path, found)
+        return found["needed"]
+
+    def training(self, count):
+        task = cells.Task(self.problem, self.length, self.length, UPDATES, (), MODELS, rows=64)
+        flags = cells.train_flags(task, self.model, cells.ALL, self.seed)
+        return command("train", *flags, "--distinct", count, "--validate-interval-updates", 100, "--no-save", "--cpu")
+
+    def tried(self, count, progress):
+        """The best accuracy of a training with so many sequences, and after how many updates."""
+        best = {"accuracy": 0.0, "updates": 0}
+        for line in lines(self.training(count), self.log, "w"):
+            found = training_log.parse(line)
+            if found and found[0] == "valid" and found[2]["accuracy"] > best["accuracy"]:
+                best = {"accuracy": found[2]["accuracy"], "updates": found[1]}
+                if best["accuracy"] >= ENOUGH:
+                    break
+        progress.say(f"{self.key} with {count}: {best['accuracy']} % after {best['updates']} updates")
+        return best
+
+
+def read(folder):
+    """(problem, model) -> length -> what was needed, of each seed."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                result = json.load(f)
+            if "needed" in result:
+                of_length = found.setdefault((result["problem"], result["model"]), {})
+                of_length.setdefault(result["length"], []).append(result["needed"])
+    return found
+
+
+def show(folder, plots=None):
+    found = read(folder)
+    rows = [
+        [problem, model, *(", ".join(map(shown, of_length.get(length, []))) or "–" for length in LENGTHS)]
+        for (problem, model), of_length in found.items()
+    ]
+    print(markdown(["problem", "model", *(f"length {length}" for length in LENGTHS)], rows))
+    if plots:
+        draw(found, os.path.join(plots, "needed.png"))
+
+
+def shown(count):
+    return f"> {COUNTS[-1]:,}" if count is None else f"{count:,}"
+
+
+def draw(found, path):
+    def content(figure):
+        (row,) = figure.subplots(1, len(PROBLEMS), sharey=True, squeeze=False)
+        for axes, problem in zip(row, PROBLEMS):
+            models = [model for of_problem, model in found if of_problem == problem]
+            for number, model in enumerate(models):
+                points = sorted(found[problem, model].items())
+                enough = [(length, count) for length, counts in points for count in counts if count]
+                never = [length for length, counts in points if None in counts]
+                style = pictures.line_style(number)
+                if enough:
+                    axes.plot(*zip(*enough), marker="o", label=model, **style)
+                if never:  # at the upper edge
+                    axes.plot(never, [2 * COUNTS[-1]] * len(never), marker="^", label=None if enough else model,
+                              color=style["color"], linestyle="none")  # fmt: skip
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log", base=2)
+            axes.set(title=f"{problem}: distinct sequences for 95 %", xlabel="length")
+            axes.legend()
+
+    pictures.draw(path, 8, 3, content)
