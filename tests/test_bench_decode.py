@@ -35,9 +35,14 @@ def decode(monkeypatch):
     return decode
 
 
-def test_quick_cases(decode, monkeypatch, capsys, tmp_path):
+SYSTEMS = ["transformer", "feedback", "feedback, --decode-int8"]
+
+
+@pytest.mark.parametrize("systems", [SYSTEMS, pytest.param([], marks=pytest.mark.slow)], ids=["some", "all"])
+def test_quick_cases(systems, decode, monkeypatch, capsys, tmp_path):
     result, table = tmp_path / "result.json", tmp_path / "table.md"
     flags = ("--quick", "--no-memory", "--repeats", "2", "--threads", "1", "--json", result, "--markdown", table)
+    flags += ("--systems", *systems) if systems else ()
     monkeypatch.setattr(sys, "argv", ["decode.py", *map(str, flags)])
     decode.main()
     assert capsys.readouterr().out == table.read_text()
@@ -58,8 +63,7 @@ def test_quick_cases(decode, monkeypatch, capsys, tmp_path):
             assert r["first_ratio"] == pytest.approx(r["words_per_second"] / first["words_per_second"])
         else:
             assert r["words"] == 30 * r["rows"]
-    systems = {system for _, _, system in rows}
-    assert systems >= {"transformer", "feedback", "feedback, --bf16", "feedback, --decode-int8"}
+    assert {system for _, _, system in rows} >= {*SYSTEMS, *([] if systems else ["feedback, --bf16"])}
     assert rows["quick-lm", "2 layers, span 16", "transformer"]["rows"] >= 1
 
 

@@ -246,7 +246,7 @@ def test_other_searches_of_a_scripted_generator(name, dictionary):
     assert_generates_the_same(generator, dictionary)
 
 
-@pytest.mark.parametrize("kinds, beam", [("ff", 3), ("ft", 3), ("tf", 1)])
+@pytest.mark.parametrize("kinds, beam", [("ff", 3), pytest.param("ft", 3, marks=pytest.mark.slow), ("tf", 1)])
 def test_ensembles(kinds, beam, dictionary):
     makers = [{"f": make_model, "t": make_transformer}[kind] for kind in kinds]
     models = make_ending_models(dictionary, makers)

@@ -284,7 +284,7 @@ def test_learned_spans_are_logged_and_held_down(made):
     eval_lm(made, path=made.folder / "spans-0.5" / "checkpoint_last.pt")
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_adaptive_input_and_softmax(made, tied):
     more = ["--adaptive-input", "--adaptive-softmax-cutoff", "8,14", "--adaptive-softmax-factor", 2]
     more += ["--adaptive-input-factor", 2] + (["--tie-adaptive-weights", "--tie-adaptive-proj"] if tied else [])

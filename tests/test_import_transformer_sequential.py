@@ -131,10 +131,18 @@ def imported(tmp_path):
 SAVED = dict(feedback=True, pre_norm=True, adapt_span_len=float(RAMP), head_dim=0, hid_sz=WIDTH, share_proj_kv=False)
 
 
+SPANS = {"fixed": (5, False), "adaptive": (16, True), "trimmed": (70, True)}
+
+
 @pytest.mark.parametrize("args", [None, argparse.Namespace(**SAVED)], ids=["flags", "args"])
-@pytest.mark.parametrize("span, adaptive", [(5, False), (16, True), (70, True)], ids=["fixed", "adaptive", "trimmed"])
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "unshared"])
-@pytest.mark.parametrize("pre_norm", [True, False], ids=["pre_norm", "post_norm"])
+@pytest.mark.parametrize(
+    "span, adaptive, shared, pre_norm",
+    [
+        pytest.param(*SPANS[span], shared, pre_norm, id=f"{span}-{shared}-{pre_norm}",
+                     marks=[pytest.mark.slow] * (not shared and span == "trimmed" or not pre_norm and span == "fixed"))
+        for span in SPANS for shared in (True, False) for pre_norm in (True, False)
+    ],
+)  # fmt: skip
 def test_log_probabilities(bring_over, tmp_path, capsys, pre_norm, shared, span, adaptive, args):
     weights = random_weights(shared, span, adaptive, pre_norm)
     flags = ["--adaptive-span-ramp", RAMP] if adaptive and args is None else []

@@ -94,6 +94,7 @@ def test_cnn_dm_text(prepared):
     assert len(recipe.read("bin", "references", "text.valid.target")[-2].split()) == 1501
 
 
+@pytest.mark.slow
 def test_bytes_of_enwik8(prepared):
     recipe = prepared("enwik8")
     text = [[int(word) for word in line.split()] for line in recipe.read("symbols", "train")]
