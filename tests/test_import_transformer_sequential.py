@@ -131,16 +131,16 @@ def imported(tmp_path):
 SAVED = dict(feedback=True, pre_norm=True, adapt_span_len=float(RAMP), head_dim=0, hid_sz=WIDTH, share_proj_kv=False)
 
 
-SPANS = {"fixed": (5, False), "adaptive": (16, True), "trimmed": (70, True)}
+LENGTHS = {"fixed": (5, False), "adaptive": (16, True), "trimmed": (70, True)}
 
 
 @pytest.mark.parametrize("args", [None, argparse.Namespace(**SAVED)], ids=["flags", "args"])
 @pytest.mark.parametrize(
     "span, adaptive, shared, pre_norm",
     [
-        pytest.param(*SPANS[span], shared, pre_norm, id=f"{span}-{shared}-{pre_norm}",
+        pytest.param(*LENGTHS[span], shared, pre_norm, id=f"{span}-{shared}-{pre_norm}",
                      marks=[pytest.mark.slow] * (not shared and span == "trimmed" or not pre_norm and span == "fixed"))
-        for span in SPANS for shared in (True, False) for pre_norm in (True, False)
+        for span in LENGTHS for shared in (True, False) for pre_norm in (True, False)
     ],
 )  # fmt: skip
 def test_log_probabilities(bring_over, tmp_path, capsys, pre_norm, shared, span, adaptive, args):
