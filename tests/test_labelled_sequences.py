@@ -163,7 +163,7 @@ def test_a_line_without_all_its_labels_is_named(data, folder):
     lines[2] += " 1"
     (folder / "bad.parity").write_text("\n".join(lines) + "\n")
     made = ["--source-lang", "bit", "--target-lang", "parity", "--destdir", folder / "bin2", "--workers", 1]
-    cli.run("preprocess", *made, "--trainpref", folder / "bad", log=folder / "log")
+    cli.run("preprocess", *made, "--trainpref", folder / "bad", "--validpref", folder / "bad", log=folder / "log")
     more = ["--disable-validation", *ROWS]
     done = cli.run("train", *flags(folder / "bin2", folder / "bad-run", *more), check=False, log=folder / "log")
     assert done.returncode == 1 and "In line 3 there is not" in cli.last_line(done.stderr)
