@@ -172,7 +172,7 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     pytest.importorskip("matplotlib")
     command("--table", command.results, "--plots", tmp_path / "plots")
     assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
-    assert "| transformer | 0.0" in capsys.readouterr().out
+    assert "| transformer (fairseq's) | 0.0" in capsys.readouterr().out
 
 
 def test_how_many_sequences_are_needed(command, monkeypatch, capsys, tmp_path):

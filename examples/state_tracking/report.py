@@ -3,6 +3,7 @@
 import json
 import os
 
+from examples.state_tracking import cells
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures
 from fairseq_feedback.tools.table import markdown
@@ -48,6 +49,8 @@ PUBLISHED = {
         "feedback, Fan et al.": {50: "99.7", 1000: "95.3"},
     },
 }
+NAMES = {"own-4": "transformer (own), 4 layers", "own-8": "transformer (own), 8 layers", "lstm": "LSTM", "gru": "GRU",
+         "transformer": "transformer (fairseq's)"}  # fmt: skip
 BOTH = ("copy", "reverse", "counting")  # of which sequences are counted, too
 
 
@@ -88,8 +91,8 @@ def table(task, supervision, of_model):
         accuracy = [[cell(task, result["accuracy"].get(str(n))) for result in results] for n in lengths]
         symbols = sum(result["symbols"] for result in results) / len(results)
         minutes = sum(result["cpu_minutes"] for result in results) / len(results)
-        size = f"{results[0]['parameters'] / 1e6:.2f}M"
-        rows.append([model, size, f"{symbols / 1e6:.1f}M", f"{minutes:.0f}", *map(", ".join, accuracy)])
+        start = [NAMES.get(model, model), f"{results[0]['parameters'] / 1e6:.2f}M"]
+        rows.append([*start, f"{symbols / 1e6:.1f}M", f"{minutes:.0f}", *map(", ".join, accuracy)])
     for model, accuracy in PUBLISHED.get((task, supervision), {}).items():
         rows.append([model, "", "", "", *(accuracy.get(n, "") for n in lengths)])
     return markdown(["model", "parameters", "symbols", "CPU minutes", *map(str, lengths)], rows)
@@ -106,19 +109,25 @@ def draw(results, folder):
     """For each task and supervision, accuracy by length and over updates."""
     for (task, supervision), of_model in grouped(results).items():
 
-        def content(figure, of_model=of_model):
+        def content(figure, task=task, of_model=of_model):
             by_length, by_update = figure.subplots(1, 2)
             for number, (model, found) in enumerate(of_model.items()):
+                # Of lines that lie on each other, the narrower ones are on top, their marks inside those below.
+                last = len(of_model) - number
+                style = {**pictures.line_style(number), "linewidth": 0.7 + last, "markersize": 2 + 2 * last}
                 for result in found:
-                    style = pictures.line_style(number)
                     points = sorted((int(n), a["symbols"]) for n, a in result["accuracy"].items())
-                    label = model if result is found[0] else None
-                    by_length.plot(*zip(*points), marker=".", label=label, **style)
+                    label = NAMES.get(model, model) if result is found[0] else None
+                    by_length.plot(*zip(*points), marker="o", label=label, **style)
                     if result["curve"]:
                         by_update.plot(*zip(*result["curve"]), **style)
+            lengths = sorted({int(n) for found in of_model.values() for result in found for n in result["accuracy"]})
             by_length.set_xscale("log", base=2)
-            by_length.set(title="accuracy by length, %", xlabel="length", ylim=(-3, 103))
+            by_length.set_xticks(lengths, [f"{n:,}" for n in lengths])
+            by_length.axhline(cells.TASKS[task].chance, color="#888888", linestyle=":", linewidth=1, label="chance")
+            longest = cells.TASKS[task].longest
+            by_length.set(title=f"{task}, trained to {longest}: accuracy by length, %", xlabel="length", ylim=(-3, 103))
             by_length.legend()
-            by_update.set(title="validation at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
+            by_update.set(title="at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
 
         pictures.draw(os.path.join(folder, f"{task}-{supervision}.png"), 8, 3, content)
