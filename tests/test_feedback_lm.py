@@ -1,18 +1,22 @@
 """The task feedback_lm: streams, and the commands that train, evaluate and sample language models."""
 
+import multiprocessing
 import os
 import re
 import shutil
+import time
 from types import SimpleNamespace
 
 import cli
 import numpy as np
 import pytest
 import torch
-from helpers import make_dictionary
+from helpers import make_dictionary, needs_current_fairseq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_feedback.data.carried_memory import StreamMemories
+from fairseq_feedback.data.stream_iterator import StreamIterator
 from fairseq_feedback.data.streams import Corpus, StreamBlocks
 from fairseq_feedback.data.text_units import TextUnits
 from fairseq_feedback.models.feedback_transformer_lm import FeedbackLanguageModel
@@ -246,6 +250,29 @@ def test_trains_with(made, more):
     assert losses[-1] < losses[0]
     resumed = train(made, name, *more, updates=len(losses) + 3).stdout
     assert len(cli.losses(resumed)) == 3
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Stands for the blocks of a text."""
+
+    batches = staticmethod(lambda: [[0], [1], [2]])
+    streams = length = first = 1
+    collater = staticmethod(sum)
+    __getitem__ = staticmethod(lambda index: index)
+    __len__ = staticmethod(lambda: 3)
+
+
+@needs_current_fairseq
+def test_the_workers_of_an_epoch_end_with_it():
+    """Those that are left to Python's collection of garbage are waited for, 5 seconds each."""
+    before = set(multiprocessing.active_children())
+    iterator = StreamIterator(Numbers(), StreamMemories(), 1, 1, num_workers=1, buffer_size=4)
+    for _ in range(2):
+        assert list(iterator.next_epoch_itr()) == [0, 1, 2]
+        limit = time.time() + 10
+        while set(multiprocessing.active_children()) > before:
+            assert time.time() < limit
+            time.sleep(0.05)
 
 
 def test_mid_epoch_of_another_task_is_refused(made):

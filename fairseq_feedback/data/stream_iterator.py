@@ -17,6 +17,7 @@ class StreamIterator(EpochBatchIterator):
 
     def __init__(self, blocks: StreamBlocks, memories: StreamMemories, batches: int, limit_mb: float, **kwargs):
         super().__init__(blocks, blocks.collater, blocks.batches(), **kwargs)
+        self.persistent_workers = False  # each epoch has its own: the host would wait 5 seconds for the old ones to end
         self.memories = memories
         self.batches = batches  # of an update
         self.limit_mb = limit_mb
