@@ -7,7 +7,7 @@ enough. As in "On the Induction Bias in Sequence Models" (2602.18333), with a la
 import json
 import os
 
-from examples.state_tracking import cells
+from examples.state_tracking import cells, report
 from examples.state_tracking.commands import command, lines
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
@@ -99,13 +99,10 @@ class Search:
 def read(folder):
     """(problem, model) -> length -> what was needed, of each seed."""
     found = {}
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".json"):
-            with open(os.path.join(folder, name), encoding="utf-8") as f:
-                result = json.load(f)
-            if "needed" in result:
-                of_length = found.setdefault((result["problem"], result["model"]), {})
-                of_length.setdefault(result["length"], []).append(result["needed"])
+    for result in report.read(folder):
+        if "needed" in result:
+            of_length = found.setdefault((result["problem"], result["model"]), {})
+            of_length.setdefault(result["length"], []).append(result["needed"])
     return found
 
 

@@ -84,8 +84,13 @@ def grouped(results):
     return dict(sorted(found.items()))
 
 
+def tested(of_model):
+    """The lengths."""
+    return sorted({int(n) for results in of_model.values() for result in results for n in result["accuracy"]})
+
+
 def table(task, supervision, of_model):
-    lengths = sorted({int(n) for results in of_model.values() for result in results for n in result["accuracy"]})
+    lengths = tested(of_model)
     rows = []
     for model, results in of_model.items():
         accuracy = [[cell(task, result["accuracy"].get(str(n))) for result in results] for n in lengths]
@@ -121,12 +126,12 @@ def draw(results, folder):
                     by_length.plot(*zip(*points), marker="o", label=label, **style)
                     if result["curve"]:
                         by_update.plot(*zip(*result["curve"]), **style)
-            lengths = sorted({int(n) for found in of_model.values() for result in found for n in result["accuracy"]})
+            lengths, trained = tested(of_model), cells.TASKS[task]
             by_length.set_xscale("log", base=2)
             by_length.set_xticks(lengths, [f"{n:,}" for n in lengths])
-            by_length.axhline(cells.TASKS[task].chance, color="#888888", linestyle=":", linewidth=1, label="chance")
-            longest = cells.TASKS[task].longest
-            by_length.set(title=f"{task}, trained to {longest}: accuracy by length, %", xlabel="length", ylim=(-3, 103))
+            by_length.axhline(trained.chance, color="#888888", linestyle=":", linewidth=1, label="chance")
+            title = f"{task}, trained to {trained.longest}: accuracy by length, %"
+            by_length.set(title=title, xlabel="length", ylim=(-3, 103))
             by_length.legend()
             by_update.set(title="at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
 

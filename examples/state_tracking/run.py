@@ -62,8 +62,8 @@ def main():
     chosen = [Cell(args, tasks[cell[0]], *cell) for cell in which]
     if args.dry_run:
         for cell in chosen:
-            command = cell.training("--save-dir", cell.folder)
-            print(" ".join(f"'{word}'" if " " in word else word for word in command))
+            words = cell.training("--save-dir", cell.folder)
+            print(" ".join(f"'{word}'" if " " in word else word for word in words))
         return
     progress = Progress(sum(cell.done() for cell in chosen), sum(cell.task.updates for cell in chosen), "updates")
     for cell in chosen:

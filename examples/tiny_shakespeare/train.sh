@@ -2,8 +2,8 @@
 # Usage: bash examples/tiny_shakespeare/train.sh [OPTION...]
 #
 # Tiny Shakespeare, characters: trains a feedback transformer and a standard one with as many parameters, and ends with a
-# table: bits per character of validation and test text, and a sample of each model. Half an hour to an hour on 2 cores. A run
-# that was stopped goes on where it was.
+# table: bits per character of validation and test text, and a sample of each model. Half an hour to an hour on 2 cores.
+# A run that was stopped goes on where it was.
 set -euo pipefail
 
 # shellcheck source=examples/common.sh

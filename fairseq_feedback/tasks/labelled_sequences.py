@@ -20,7 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class LabelledSequencesConfig(StreamOptions):
+class LabelOptions(StreamOptions):
+    """And what fairseq's transformer_lm reads of its task."""
+
+    max_target_positions: Optional[int] = field(
+        default=None, metadata={"help": "longest sequence of a model with positions (default: --tokens-per-sample)"}
+    )
+    add_bos_token: bool = field(default=False, metadata={"help": "of language models only: refused here"})
+
+
+@dataclass
+class LabelledSequencesConfig(LabelOptions):
     data: str = field(default=MISSING, metadata={"help": "folder of fairseq's binary data, or several, one an epoch"})
     source_lang: Optional[str] = field(default=None, metadata={"help": "name of the symbols' files (found by itself)"})
     target_lang: Optional[str] = field(default=None, metadata={"help": "name of the labels' files"})
@@ -32,11 +42,6 @@ class LabelledSequencesConfig(StreamOptions):
         metadata={"help": "validation tells the accuracy of sequences up to each of these lengths, too; '' = no"},
     )
     dataset_impl: Optional[str] = II("dataset.dataset_impl")
-    # What fairseq's transformer_lm reads of its task.
-    max_target_positions: Optional[int] = field(
-        default=None, metadata={"help": "longest sequence of a model with positions (default: --tokens-per-sample)"}
-    )
-    add_bos_token: bool = field(default=False, metadata={"help": "of language models only: refused here"})
 
 
 @register_task("labelled_sequences", dataclass=LabelledSequencesConfig)

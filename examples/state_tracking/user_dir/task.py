@@ -12,14 +12,13 @@ from omegaconf import II
 
 from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.tasks.labelled_sequences import LabelledSequencesTask
-from fairseq_feedback.tasks.streams import StreamOptions
+from fairseq_feedback.tasks.labelled_sequences import LabelledSequencesTask, LabelOptions
 
 from .drawn import Drawn, GrowingBatches, Growth
 
 
 @dataclass
-class StateTrackingConfig(StreamOptions):
+class StateTrackingConfig(LabelOptions):
     problem: ChoiceEnum(list(PROBLEMS)) = field(default="parity", metadata={"help": "what is drawn"})
     supervision: ChoiceEnum(["all", "last"]) = field(
         default="all", metadata={"help": "all labels that the problem has, or only the last one of each sequence"}
@@ -38,10 +37,6 @@ class StateTrackingConfig(StreamOptions):
     valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
     sample_break_mode: str = "eos"
     length_bounds: str = ""
-    max_target_positions: Optional[int] = field(
-        default=None, metadata={"help": "longest sequence of a model with positions (default: --tokens-per-sample)"}
-    )
-    add_bos_token: bool = False
     seed: int = II("common.seed")
 
 
