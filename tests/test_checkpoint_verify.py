@@ -70,22 +70,25 @@ def test_flipped_bits_are_refused_or_harmless(saved, tmp_path, count):
     assert found.count("refused") > count / 2  # a small archive is padding for a good part
 
 
-def test_a_flip_anywhere_in_a_small_archive(tmp_path):
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flip_anywhere_in_a_small_archive(tmp_path, step):
     """Headers, padding and table of contents too: the loader may believe what is left, or refuse it by itself."""
     path, state = tmp_path / "small.pt", {"a": torch.arange(5.0), "b": [torch.ones(2), "text"]}
     torch.save(state, path)
-    whole, bits = path.read_bytes(), random.Random(1)
+    whole = path.read_bytes()
 
     def load(name):
         verify.verify(name)
+        junk = torch.full((5,), 7.0)  # noqa: F841  what torch leaves unread is not what was there by chance
+        del junk
         try:
             return torch.load(name)
         except Exception as error:
             raise verify.DamagedCheckpoint(name, str(error)) from error
 
     found = []
-    for byte in range(0, len(whole), 3):
-        path.write_bytes(flip(whole, 8 * byte + bits.randrange(8)))
+    for bit in range(0, 8 * len(whole), step):
+        path.write_bytes(flip(whole, bit))
         found.append(outcome(path, load, state))
     assert "refused" in found and "harmless" in found
 
@@ -96,6 +99,9 @@ def test_the_part_is_named(saved, tmp_path):
     assert verify.damage(path) == "its part data.pkl is not what was written"
     path.write_bytes(whole[: len(whole) // 2])
     assert verify.damage(path) == "its table of contents is not what was written"
+    attributes = whole.index(b"PK\x01\x02") + 38  # of the first part, in the table of contents
+    path.write_bytes(flip(whole, 8 * attributes + 4))
+    assert verify.damage(path) == "its part data.pkl is marked as a folder"
     path.write_bytes(whole)
     assert verify.damage(path) is None
 

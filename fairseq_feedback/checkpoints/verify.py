@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 SKIP = "FEEDBACK_SKIP_VERIFY"
 CHUNK = 1 << 20
+FOLDER = 0x10  # an attribute of MS-DOS: torch takes memory as it is for a part that has it, and says nothing
 
 
 class DamagedCheckpoint(FeedbackError):
@@ -41,6 +42,8 @@ def damage(path) -> Optional[str]:
                 part = "its part " + info.filename.split("/", 1)[-1]
                 if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
                     return f"{part} has two sizes"
+                if info.external_attr & FOLDER:
+                    return f"{part} is marked as a folder"
                 with archive.open(info) as member:
                     while member.read(CHUNK):
                         pass
