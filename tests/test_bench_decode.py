@@ -38,7 +38,8 @@ def decode(monkeypatch):
 SYSTEMS = ["transformer", "feedback", "feedback, --decode-int8"]
 
 
-@pytest.mark.parametrize("systems", [SYSTEMS, pytest.param([], marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("systems", [SYSTEMS, []], ids=["some", "all"])
 def test_quick_cases(systems, decode, monkeypatch, capsys, tmp_path):
     result, table = tmp_path / "result.json", tmp_path / "table.md"
     flags = ("--quick", "--no-memory", "--repeats", "2", "--threads", "1", "--json", result, "--markdown", table)

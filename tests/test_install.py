@@ -41,6 +41,7 @@ def test_syntax_is_that_of_python_3_8():
             ast.parse(f.read(), path, feature_version=(3, 8))
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_others_code():
     """Of torch when fairseq is imported, and of hydra when fairseq makes its configuration; Python's -W shows it."""
     code = (
@@ -57,6 +58,7 @@ def test_nothing_is_said_of_others_code():
         assert ("Warning: " in done.stderr) == said, done.stderr
 
 
+@pytest.mark.slow
 @needs_installed
 def test_installed_package_is_found_from_any_folder(tmp_path):
     """By its bare name: before and after an import, and where it lies."""

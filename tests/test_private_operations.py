@@ -63,6 +63,7 @@ def run(*parts):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_training_and_decoding_fall_back():
     hidden = run(HIDE, WORK, INT8)
     usual = run("import torch", WORK)

@@ -57,7 +57,7 @@ def test_validation_has_the_blocks_that_it_always_had(text):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_resumed_is_as_uninterrupted(text, epoch):
     """To the bit, with two batches an update, in the middle of the first epoch and of the second."""
     name = f"resumed-{epoch}"

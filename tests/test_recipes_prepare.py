@@ -26,7 +26,7 @@ def test_prepares_and_tells_what_it_made(prepared, name):
     assert not [name for name in os.listdir(recipe.out) if name.endswith(".part")]
 
 
-@pytest.mark.parametrize("name", some("iwslt14_de_en"))
+@pytest.mark.parametrize("name", some("char_ptb"))
 def test_killed_at_any_step_and_run_again_it_makes_the_same_bytes(prepared, name, tmp_path):
     recipe, out = prepared(name), str(tmp_path / "again")
     path = kill_before_rename(tmp_path) + os.pathsep + os.environ["PATH"]

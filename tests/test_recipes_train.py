@@ -48,7 +48,7 @@ def results(recipe, kind):
         return json.load(f)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "wmt14_en_de")) for n in PAIRS])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "iwslt14_de_en")) for n in PAIRS])
 def test_pairs_from_archives_to_a_score(prepared, name):
     recipe = prepared(name)
     done = train(recipe, "feedback")

@@ -83,6 +83,7 @@ def test_validation_and_sets_named_by_their_length(folder):
         (["--grow-from", 12], "--shortest 2 --grow-from 12 --longest 9: give rising numbers"),
         (["--valid-subset", "valid_x"], "valid_x: a set is named by its length"),
         (["--problem", "sudoku"], "argument --problem: invalid choice"),
+        (["--add-bos-token"], "--add-bos-token is of language models: leave it out"),
     ],
 )
 def test_mistakes_are_one_sentence(folder, more, words):
@@ -126,6 +127,22 @@ def test_drawn_again_by_distinct(user_dir):
     assert again == list(itertools.islice(itertools.cycle(sources[:3]), 8))
     drawn.first = 8
     assert tuple(drawn[0]["source"].tolist()) == sources[2]
+
+
+def test_shorter_sequences_are_more(user_dir):
+    """All batches of an epoch have one number of symbols, and all epochs other sequences."""
+    task = SimpleNamespace(source_dictionary=SimpleNamespace(pad=lambda: 1))
+    dataset = user_dir.drawn.Drawn(task, "train 1", [])
+    growth = user_dir.drawn.Growth(2, 30, 30, 97.0)
+    iterator = user_dir.drawn.GrowingBatches(dataset, growth, 20, 60, 50, seed=1)
+    last = 0
+    for epoch in (1, 2):
+        batches = iterator.draw(dataset, epoch)
+        lengths = [dataset.sizes[batch] for batch in batches]
+        assert len(batches) == 50 and sum(batches, []) == list(range(len(dataset.sizes)))
+        assert all(len(set(batch)) == 1 and len(batch) == min(20, 60 // batch[0]) for batch in lengths)
+        assert {len(batch) for batch in batches} >= {2, 20} and dataset.first >= last
+        last = dataset.first + len(dataset.sizes)
 
 
 @pytest.fixture
@@ -222,7 +239,14 @@ def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, use
         options.parse_args_and_arch(options.get_training_parser(), shlex.split(line)[3:])
 
 
-@pytest.mark.parametrize("flags, words", [(["--updates", 3], "--updates 3"), (["--seeds", 0], "--seeds 0")])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--updates", 3], "--updates 3"),
+        (["--seeds", 0], "--seeds 0"),
+        (["--needed", "--dry-run"], "--dry-run: leave it out with --needed"),
+    ],
+)
 def test_mistakes_of_the_command(command, flags, words):
     with pytest.raises(FeedbackError, match=words):
         command(*flags)

@@ -3,7 +3,7 @@
 Every model gets the same lengths, growth, updates and batches, and a rate of its own.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 LAST, ALL = "last", "all"
 SHORT = ("--attention-dropout", 0, "--activation-dropout", 0, "--decoder-attention-heads", 4)
@@ -41,15 +41,16 @@ class Task(NamedTuple):
     weight_decay: float = 0.1
     rows: int = 128
     supervisions: Tuple[str, ...] = (LAST, ALL)
-    chance: float = 0.0  # percent that are right by guessing
+    total: Optional[int] = None  # lengths of a batch, added up: shorter sequences are more, up to `rows`
+    chance: Optional[float] = None  # percent that are right by guessing, where that is known
 
 
 # Recurrent networks of two layers, as wide as gives them at least as many parameters.
-def models(layers, width, span, rate):
+def models(layers, width, span, rate, own_span=64):
     return {
         "feedback": Model(feedback(layers, width, span), rate),
-        "own-4": Model(feedback(4, width, 64, *OWN), rate),
-        "own-8": Model(feedback(8, width, 64, *OWN), rate),
+        "own-4": Model(feedback(4, width, own_span, *OWN), rate),
+        "own-8": Model(feedback(8, width, own_span, *OWN), rate),
         "transformer": Model(fairseq(4, width), rate),
         "lstm": Model(recurrent("LSTM", 2, 2 * width), 2e-3),
         "gru": Model(recurrent("GRU", 2, 2 * width), 2e-3),
@@ -110,6 +111,7 @@ def train_flags(task, model, supervision, seed):
         *map(str, task.models[model].flags),
         *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--adam-betas", "(0.9, 0.95)"),
         *("--clip-norm", 1, "--weight-decay", task.weight_decay, "--batch-size", task.rows),
+        *(("--batch-total", task.total) if task.total else ()),
         # The rate stays while lengths grow, and falls in the last third.
         *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage", "--phase-ratio", "(0.03, 0.64, 0.33)"),
         *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", task.updates),

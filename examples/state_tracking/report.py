@@ -129,7 +129,8 @@ def draw(results, folder):
             lengths, trained = tested(of_model), cells.TASKS[task]
             by_length.set_xscale("log", base=2)
             by_length.set_xticks(lengths, [f"{n:,}" for n in lengths])
-            by_length.axhline(trained.chance, color="#888888", linestyle=":", linewidth=1, label="chance")
+            if trained.chance:
+                by_length.axhline(trained.chance, color="#888888", linestyle=":", linewidth=1, label="chance")
             title = f"{task}, trained to {trained.longest}: accuracy by length, %"
             by_length.set(title=title, xlabel="length", ylim=(-3, 103))
             by_length.legend()

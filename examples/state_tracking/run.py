@@ -53,6 +53,10 @@ def main():
     if args.updates is not None and args.updates < 4:
         raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
     if args.needed:
+        unread = ("tasks", "supervision", "updates", "paper", "dry_run")
+        given = [name for name in unread if getattr(args, name) != parser.get_default(name)]
+        if given:
+            raise FeedbackError(f"--{given[0].replace('_', '-')}: leave it out with --needed, which has its own")
         return needed.run(args.models, args.seeds, args.out, args.results)
     tasks = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
     if args.updates is not None:

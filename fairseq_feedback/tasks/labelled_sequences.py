@@ -61,8 +61,7 @@ class LabelledSequencesTask(StreamTask, FairseqTask):
     @classmethod
     def setup_task(cls, cfg, **kwargs):
         check_streams(cfg)
-        if cfg.add_bos_token:
-            raise FeedbackError("--add-bos-token is of language models: leave it out")
+        check_labels(cfg)
         paths = utils.split_paths(cfg.data)
         if cfg.source_lang is None or cfg.target_lang is None:
             found = data_utils.infer_language_pair(paths[0]) if os.path.isdir(paths[0]) else (None, None)
@@ -109,6 +108,11 @@ class LabelledSequencesTask(StreamTask, FairseqTask):
     @property
     def target_dictionary(self):
         return self.labels
+
+
+def check_labels(cfg: LabelOptions):
+    if cfg.add_bos_token:
+        raise FeedbackError("--add-bos-token is of language models: leave it out")
 
 
 def _rising(text):

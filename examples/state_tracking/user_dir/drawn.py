@@ -71,19 +71,25 @@ class Growth:
 
 
 class GrowingBatches(EpochBatchIterator):
-    """An epoch is a number of batches, in each of which all sequences have the same length."""
+    """An epoch is a number of batches, in each of which all sequences have the same length.
 
-    def __init__(self, dataset: Drawn, growth: Growth, rows: int, batches: int, seed: int, **kwargs):
-        self.growth, self.rows, self.batches = growth, rows, batches
+    A batch has `rows` sequences, or fewer: as many as have `total` symbols together, where that is given.
+    """
+
+    def __init__(self, dataset: Drawn, growth: Growth, rows: int, total, batches: int, seed: int, **kwargs):
+        self.growth, self.rows, self.total, self.batches = growth, rows, total, batches
         super().__init__(dataset, dataset.collater, self.draw, seed=seed, **kwargs)
 
     def draw(self, dataset, epoch):
         self.growth.begin(epoch)
         rng = np.random.default_rng([self.seed, epoch])
         lengths = rng.integers(self.growth.shortest, self.growth.length + 1, self.batches)
-        dataset.sizes = np.repeat(lengths, self.rows)
-        dataset.first = (epoch - 1) * len(dataset.sizes)
-        return np.arange(len(dataset.sizes)).reshape(-1, self.rows).tolist()
+        rows = np.full(self.batches, self.rows)
+        if self.total:
+            rows = np.clip(self.total // lengths, 1, self.rows)
+        dataset.sizes = np.repeat(lengths, rows)
+        dataset.first = (epoch - 1) * self.batches * self.rows
+        return [part.tolist() for part in np.split(np.arange(len(dataset.sizes)), rows.cumsum()[:-1])]
 
     def state_dict(self):
         return {**super().state_dict(), "growth": self.growth.state_dict()}

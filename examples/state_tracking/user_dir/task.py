@@ -12,7 +12,7 @@ from omegaconf import II
 
 from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.tasks.labelled_sequences import LabelledSequencesTask, LabelOptions
+from fairseq_feedback.tasks.labelled_sequences import LabelledSequencesTask, LabelOptions, check_labels
 
 from .drawn import Drawn, GrowingBatches, Growth
 
@@ -32,6 +32,9 @@ class StateTrackingConfig(LabelOptions):
         default=97.0, metadata={"help": "percent of an epoch's labels that must be right for a quarter longer"}
     )
     epoch_updates: int = field(default=20, metadata={"help": "updates of an epoch: the length is the same in one"})
+    batch_total: Optional[int] = field(
+        default=None, metadata={"help": "the lengths of a training batch add up to so much, or --batch-size is reached"}
+    )
     distinct: Optional[int] = field(default=None, metadata={"help": "train on so many sequences only, again and again"})
     valid_sequences: int = field(default=512, metadata={"help": "sequences of each validation or test set"})
     valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
@@ -51,6 +54,7 @@ class StateTrackingTask(LabelledSequencesTask):
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
+        check_labels(cfg)
         first = cfg.grow_from or cfg.longest
         if not 1 <= cfg.shortest <= first <= cfg.longest:
             raise FeedbackError(
@@ -84,6 +88,7 @@ class StateTrackingTask(LabelledSequencesTask):
             dataset,
             self.growth,
             max_sentences,
+            self.args.batch_total,
             self.args.epoch_updates * workers * frequencies[min(epoch, len(frequencies)) - 1],
             seed=kwargs.get("seed", 1),
             num_shards=workers,
