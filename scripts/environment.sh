@@ -238,7 +238,7 @@ feedback_install_current() {
     feedback_say "Installing PyTorch. This is the largest part."
     feedback_pip install torch setuptools || return
     feedback_say "Installing fairseq and the other dependencies"
-    feedback_pip install --no-build-isolation "${FEEDBACK_STAGE}[test,recipes,onnx]"
+    feedback_pip install --no-build-isolation "${FEEDBACK_STAGE}[test,recipes,onnx,rl]"
 }
 
 # An interrupted pip can leave packages with missing files, or without the list of their files.

@@ -22,7 +22,7 @@ HELP
     exit
 fi
 
-feedback_environment pytest hypothesis xdist sacremoses rouge_score onnx onnxruntime
+feedback_environment pytest hypothesis xdist sacremoses rouge_score onnx onnxruntime gymnasium
 cd -- "$FEEDBACK_ROOT"
 # The tests' tensors are small: more threads only get in each other's way.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
