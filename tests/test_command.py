@@ -84,8 +84,11 @@ def test_info(installed):
 
 def test_info_names_what_is_missing(monkeypatch, capsys):
     monkeypatch.setitem(EXTRAS, "plot", ["matplotlib", "no-such-package"])
+    monkeypatch.setitem(EXTRAS, "test", ["pytest>=1.0"])
     command.main(["info"])
-    assert "plot     without no-such-package: pip install 'fairseq-feedback[plot]'\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "plot     without no-such-package: pip install 'fairseq-feedback[plot]'\n" in said
+    assert f"test     pytest {pytest.__version__}\n" in said
 
 
 def test_extras_are_those_of_setup():

@@ -7,7 +7,7 @@ import pytest
 
 gymnasium = pytest.importorskip("gymnasium", reason="the problems need gymnasium: pip install 'fairseq-feedback[rl]'")
 
-import examples.reinforcement.environments  # noqa: E402, F401
+from examples.reinforcement.environments import measure  # noqa: E402
 from examples.reinforcement.environments.solver import WORLDS, best_action, best_plan, best_return  # noqa: E402
 
 SMALL = [
@@ -89,16 +89,16 @@ def place_of(game, row):
 def test_no_random_player_gets_more(name):
     """As the same seeds, of the paper's sizes."""
     name = f"fairseq_feedback/{name}-v0"
-    best = np.array([best_return(name, seed) for seed in range(12)])
-    vector = gymnasium.make_vec(name, num_envs=12 * 40)
-    vector.reset(seed=[seed % 12 for seed in range(12 * 40)])
+    best = np.array([best_return(name, seed) for seed in range(8)])
+    vector = gymnasium.make_vec(name, num_envs=8 * 40)
+    vector.reset(seed=[seed % 8 for seed in range(8 * 40)])
     rng = np.random.default_rng(0)
-    total, over = np.zeros(12 * 40), np.zeros(12 * 40, bool)
+    total, over = np.zeros(8 * 40), np.zeros(8 * 40, bool)
     while not over.all():
-        _, rewards, ended, late, _ = vector.step(rng.integers(vector.single_action_space.n, size=12 * 40))
+        _, rewards, ended, late, _ = vector.step(rng.integers(vector.single_action_space.n, size=8 * 40))
         total += rewards * ~over
         over |= ended | late
-    assert (total.reshape(40, 12) <= best).all() and total.mean() < best.mean()
+    assert (total.reshape(40, 8) <= best).all() and total.mean() < best.mean()
 
 
 @pytest.mark.parametrize("name", ["Corridor", "Maze", "WaterMaze"])
@@ -119,3 +119,16 @@ def test_it_goes_on_from_any_state(name):
         over = ended or late
     assert sum(rewards) == start[0] > 0
     assert rewards[len(plan) - 1] == 1 and sum(rewards[len(plan) :]) == 0  # a plan ends with a reward
+
+
+def test_the_table(monkeypatch, capsys):
+    """Chance, the best player and the speed; in the corridor, where the doors are always reached, and the maze."""
+    monkeypatch.setattr(measure, "PROBLEMS", [("Corridor", {"colours": 3, "episode_steps": 10**3}), ("Maze", {})])
+    monkeypatch.setattr("sys.argv", ["measure.py", "--episodes", "6", "--num-envs", "3", "--seconds", "0"])
+    measure.main()
+    *_, corridor, maze = capsys.readouterr().out.splitlines()
+    name, chance, best, speed = corridor.strip("| ").split(" | ")
+    assert name == "fairseq_feedback/Corridor-v0 colours=3 episode_steps=1000" and best == "1.00"
+    assert 0 < float(chance) < 0.7 and int(speed.replace(",", "")) > 1000
+    returns = [best_return("fairseq_feedback/Maze-v0", seed) for seed in range(6)]
+    assert maze.split(" | ")[2] == f"{np.mean(returns):.2f}"

@@ -36,7 +36,8 @@ def main(args):
         print(f"  {name:<15}  {value}")
     print("\nextras:")
     for extra, packages in EXTRAS.items():
-        versions = {package: version_of(package) for package in packages}
+        names = [package.partition(">=")[0] for package in packages]
+        versions = {name: version_of(name) for name in names}
         missing = [package for package, version in versions.items() if version is None]
         found = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
         print(f"  {extra:<7}  " + (f"without {', '.join(missing)}: {install(extra)}" if missing else found))

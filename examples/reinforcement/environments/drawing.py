@@ -19,9 +19,9 @@ AGENT = (0, 0, 0)
 
 
 def colour(number):
-    """Blue, then colours that are as far as can be from those before."""
-    hue = (0.61 + number * 0.618034) % 1
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, (0.9, 0.6)[number // 8 % 2]))
+    """Blue, red, green, violet, yellow, cyan, pink, lime; then the same, darker."""
+    hue, darker = (5 + 3 * number) / 8 % 1, number // 8
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.95 * 0.65**darker))
 
 
 def shapes():
