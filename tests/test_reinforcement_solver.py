@@ -124,7 +124,7 @@ def test_it_goes_on_from_any_state(name):
 def test_the_table(monkeypatch, capsys):
     """Chance, the best player and the speed; in the corridor, where the doors are always reached, and the maze."""
     monkeypatch.setattr(measure, "PROBLEMS", [("Corridor", {"colours": 3, "episode_steps": 10**3}), ("Maze", {})])
-    monkeypatch.setattr("sys.argv", ["measure.py", "--episodes", "6", "--num-envs", "3", "--seconds", "0"])
+    monkeypatch.setattr("sys.argv", ["measure.py", "--episodes", "6", "--num-envs", "3", "--seconds", "0.01"])
     measure.main()
     *_, corridor, maze = capsys.readouterr().out.splitlines()
     name, chance, best, speed = corridor.strip("| ").split(" | ")
