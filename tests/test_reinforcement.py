@@ -167,7 +167,7 @@ def test_memory_reaches_as_far_as_it_should(name):
     agent = make(name, span=3, dtype=torch.float64)
     symbols, started = drawn(12, 1, often=0.0)
     x = agent.embed(symbols).detach().requires_grad_()
-    agent.run(x, Carried(agent.nothing(1).memory, agent.nothing(1).age))[-1].sum().backward()
+    agent.heads(agent.run(x, agent.nothing(1)))[1][-1].sum().backward()
     seen = x.grad.abs().sum(dim=(1, 2)) > 0
     assert seen.tolist() == ([True] * 12 if name == "feedback" else [False] * 7 + [True] * 5)
 
