@@ -58,8 +58,8 @@ CORRIDOR, MAZE, WATER = (f"{HERE}/{name}-v0" for name in ("Corridor", "Maze", "W
 SMALL = models(2, 64, 4, 1e-3)
 TASKS = {
     "corridor": Task(CORRIDOR, {"length": 20}, (4, 8, 12, 16, 24, 32), 500_000, SMALL, costs=Costs(entropy=0.01)),
-    "maze_turns": Task(MAZE, {"size": 5, "turns": True}, (100,), 5_000_000, SMALL, costs=Costs(entropy=0.01)),
-    "maze_easy": Task(MAZE, {"size": 5, "turns": False}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
+    "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 5_000_000, SMALL, costs=Costs(entropy=0.01)),
+    "maze_easy": Task(MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
     "water_maze": Task(WATER, {"size": 5}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
 }
 
@@ -68,9 +68,9 @@ LARGE = models(2, 256, 4, 3e-4, recurrent=(3, 256))
 RMSPROP = {"optimizer": "rmsprop", "epsilon": 0.01}
 PAPER = {
     "corridor": TASKS["corridor"]._replace(frames=5_000_000),
-    "maze_turns": Task(MAZE, {"size": 9, "turns": True}, (200,), 500_000_000, LARGE, 1024, 100),
-    "maze_easy": Task(MAZE, {"size": 9, "turns": False}, (200,), 500_000_000, LARGE, 128, 100, **RMSPROP),
-    "water_maze": Task(WATER, {"size": 15}, (200,), 500_000_000, models(2, 64, 1, 3e-4, recurrent_rate=4e-4), 64, 200,
+    "maze_turns": Task(MAZE, {}, (200,), 500_000_000, LARGE, 1024, 100),
+    "maze_easy": Task(MAZE, {"directions": "four"}, (200,), 500_000_000, LARGE, 128, 100, **RMSPROP),
+    "water_maze": Task(WATER, {}, (200,), 500_000_000, models(2, 64, 1, 3e-4, recurrent_rate=4e-4), 64, 200,
                        Costs(entropy=1e-4), **RMSPROP),
 }  # fmt: skip
 
