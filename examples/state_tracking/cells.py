@@ -43,6 +43,7 @@ class Task(NamedTuple):
     supervisions: Tuple[str, ...] = (LAST, ALL)
     total: Optional[int] = None  # lengths of a batch, added up: shorter sequences are more, up to `rows`
     chance: Optional[float] = None  # percent that are right by guessing, where that is known
+    hold: float = 0.64  # part of the updates with the full rate, which falls from then on
 
 
 # Recurrent networks of two layers, as wide as gives them at least as many parameters.
@@ -112,8 +113,8 @@ def train_flags(task, model, supervision, seed):
         *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--adam-betas", "(0.9, 0.95)"),
         *("--clip-norm", 1, "--weight-decay", task.weight_decay, "--batch-size", task.rows),
         *(("--batch-total", task.total) if task.total else ()),
-        # The rate stays while lengths grow, and falls in the last third.
-        *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage", "--phase-ratio", "(0.03, 0.64, 0.33)"),
+        *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage"),
+        *("--phase-ratio", f"(0.03, {task.hold}, {0.97 - task.hold:.2f})"),
         *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", task.updates),
         *("--validate-interval", 1_000_000, "--validate-interval-updates", 250, "--save-interval", 1_000_000),
         *("--save-interval-updates", 250, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
