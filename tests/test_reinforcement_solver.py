@@ -129,6 +129,6 @@ def test_the_table(monkeypatch, capsys):
     *_, corridor, maze = capsys.readouterr().out.splitlines()
     name, chance, best, speed = corridor.strip("| ").split(" | ")
     assert name == "fairseq_feedback/Corridor-v0 colours=3 episode_steps=1000" and best == "1.00"
-    assert 0 < float(chance) < 0.7 and int(speed.replace(",", "")) > 1000
+    assert 0 <= float(chance) < 0.7 and int(speed.replace(",", "")) > 1000
     returns = [best_return("fairseq_feedback/Maze-v0", seed) for seed in range(6)]
     assert maze.split(" | ")[2] == f"{np.mean(returns):.2f}"

@@ -59,7 +59,9 @@ SMALL = models(2, 64, 4, 1e-3)
 TASKS = {
     "corridor": Task(CORRIDOR, {"length": 20}, (4, 8, 12, 16, 24, 32), 500_000, SMALL, costs=Costs(entropy=0.01)),
     "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 5_000_000, SMALL, costs=Costs(entropy=0.01)),
-    "maze_easy": Task(MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
+    "maze_easy": Task(
+        MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)
+    ),
     "water_maze": Task(WATER, {"size": 5}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
 }
 
