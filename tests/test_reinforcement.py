@@ -352,13 +352,13 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
 
 def test_a_table_of_two_seeds(tmp_path, capsys):
     facts = {"task": "corridor", "agent": "own", "span": 8, "layers": 2, "width": 64, "environments": 4, "block": 3,
-             "options": {"length": 20}, "parameters": 123_456, "frames": 2_000_000, "reward": 0.5, "success": 0.75,
+             "options": {"length": 20}, "parameters": 123_456, "frames": 2_000_000, "reward": 0.5, "best": 2.0,
              "training_speed": 1000, "acting_speed": 3000, "learning_speed": 1500, "cpu_minutes": 3.0}  # fmt: skip
-    for seed, more in ((1, {}), (2, {"reward": 0.75, "acting_speed": 5001, "cpu_minutes": 6.2})):
+    for seed, more in ((1, {}), (2, {"reward": 0.75, "best": None, "acting_speed": 5001, "cpu_minutes": 6.2})):
         (tmp_path / f"{seed}.json").write_text(json.dumps({**facts, "seed": seed, **more}))
     report.show(str(tmp_path))
     said = capsys.readouterr().out
-    row = "| transformer (own) | 2 × 64 | 8 | 0.12M | 2.00M | 0.50, 0.75 | 75.0, 75.0 | 5 | 1,000 | 4,000 | 1,500 |"
+    row = "| transformer (own) | 2 × 64 | 8 | 0.12M | 2.00M | 0.50, 0.75 | 25.0, – | 5 | 1,000 | 4,000 | 1,500 |"
     assert row in said and said.startswith("**corridor**, length 20; 4 environments, blocks of 3 steps:")
 
 

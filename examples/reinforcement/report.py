@@ -41,17 +41,19 @@ def described(of_model):
 
 def table(of_model):
     """Of several seeds, the numbers of each, and the mean of times and speeds."""
-    header = ["agent", "layers × width", "span", "parameters", "frames", "reward", "success %", "CPU minutes",
+    header = ["agent", "layers × width", "span", "parameters", "frames", "reward", "% of the best", "CPU minutes",
               "training frames/s", "acting frames/s", "learning frames/s"]  # fmt: skip
     rows = []
     for (agent, span), results in of_model.items():
         first = results[0]
         start = [NAMES[agent], f"{first['layers']} × {first['width']}", span, f"{first['parameters'] / 1e6:.2f}M"]
         rewards = ", ".join(f"{result['reward']:.2f}" for result in results)
-        success = ", ".join(f"{100 * result['success']:.1f}" for result in results)
+        share = ", ".join(
+            f"{100 * result['reward'] / result['best']:.1f}" if result["best"] else "–" for result in results
+        )
         speeds = [round(mean(results, f"{kind}_speed")) for kind in ("training", "acting", "learning")]
         minutes = round(mean(results, "cpu_minutes"))
-        rows.append([*start, f"{mean(results, 'frames') / 1e6:.2f}M", rewards, success, minutes, *speeds])
+        rows.append([*start, f"{mean(results, 'frames') / 1e6:.2f}M", rewards, share, minutes, *speeds])
     return markdown(header, rows)
 
 

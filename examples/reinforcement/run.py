@@ -9,7 +9,9 @@ end, and in OUT its checkpoint, its metrics and a picture of an episode. A run t
 command: cells that have their file are not made again, and one in the middle goes on from its checkpoint.
 """
 
+import functools
 import os
+import statistics
 
 from examples.reinforcement import cells, picture, report, training
 from examples.reinforcement.agents import NAMES, build
@@ -18,6 +20,8 @@ from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import write_json
 from fairseq_feedback.tools.program import Parser, run
 from fairseq_feedback.tools.progress import Progress
+
+EPISODES = 100  # of the best player
 
 
 def main():
@@ -126,12 +130,23 @@ def facts(cell, args, made):
         "updates": made.updates,
         "episodes": made.actor.episodes,
         **made.actor.reward(),
+        "best": best_reward(task.environment, tuple(task.options.items())),
         **{name: round(value) for name, value in made.speeds().items()},
         "minutes": round(made.seconds() / 60, 1),
         "cpu_minutes": round(made.cpu_seconds / 60, 1),
         "command": which + spans + (" --paper" if args.paper else ""),
         "curve": [[line["frames"], round(line["reward"], 4)] for line in known if "reward" in line],
     }
+
+
+@functools.lru_cache(maxsize=None)
+def best_reward(environment, options):
+    """What the best player gets in an episode, on average; None where there is none."""
+    from examples.reinforcement.environments import solver
+
+    if not solver.plays(environment, **dict(options)):
+        return None
+    return statistics.fmean(float(solver.best_return(environment, seed, **dict(options))) for seed in range(EPISODES))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ from examples.reinforcement.environments.water_maze import WaterMaze
 HEADINGS = [(-1, 0), (0, 1), (1, 0), (0, -1)]  # up, right, down, left: rows, columns
 
 
+def plays(name, **options):
+    """Whether there is a best player for it."""
+    return type(getattr(gymnasium.make(name, **options).unwrapped, "game", None)) in WORLDS
+
+
 def best_return(name, seed, **options):
     """The sum of the rewards of an episode that is played by the best plan."""
     env = gymnasium.make(name, **options).unwrapped
