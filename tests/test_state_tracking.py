@@ -149,7 +149,7 @@ def test_shorter_sequences_are_more(user_dir):
 def command(tmp_path, monkeypatch):
     """run.py with cells of a few updates, in which fairseq's commands are forked."""
     flags = {"feedback": cells.feedback(1, 16, 4), "transformer": cells.fairseq(1, 16)}
-    models = {name: cells.Model(more, 1e-3) for name, more in flags.items()}
+    models = {name: cells.Model(more, (1e-3, 3e-3)[: 1 + (name == "transformer")]) for name, more in flags.items()}
     task = cells.TASKS["parity"]._replace(longest=9, tests=(9, 20), models=models, updates=8, rows=8)
     monkeypatch.setattr(cells, "TASKS", {**cells.TASKS, "parity": task})
 
@@ -172,24 +172,36 @@ def command(tmp_path, monkeypatch):
 
 
 def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_path):
-    which = ["--tasks", "parity", "--models", "feedback", "transformer", "--supervision", "last"]
+    which = ["--tasks", "parity", "--models", "feedback", "transformer", "--supervision", "last", "--rates", 2]
     command(*which)
     first = capsys.readouterr()
-    assert sorted(path.name for path in command.results.iterdir()) == [
-        "parity-last-feedback-1.json", "parity-last-transformer-1.json"
-    ]  # fmt: skip
-    found = json.loads((command.results / "parity-last-feedback-1.json").read_text())
+    keys = [f"parity-last-{model}-1" for model in ("feedback-0.001", "transformer-0.001", "transformer-0.003")]
+    assert sorted(path.name for path in command.results.iterdir()) == [f"{key}.json" for key in keys]
+    found = json.loads((command.results / "parity-last-feedback-0.001-1.json").read_text())
     assert found["updates"] == 8 and found["symbols"] == 8 * 8 * 3 and found["accuracy"].keys() == {"9", "20"}
     assert str(tmp_path) not in found["command"] and found["curve"][-1][0] == 8
-    (command.results / "parity-last-transformer-1.json").unlink()
+    (command.results / "parity-last-transformer-0.003-1.json").unlink()
     command(*which)
     again = capsys.readouterr()
-    assert first.err.count(" …\n") == 2 and again.err.count(" …\n") == 1
+    assert first.err.count(" …\n") == 3 and again.err.count(" …\n") == 1
     assert [line[:30] for line in again.out.splitlines()] == [line[:30] for line in first.out.splitlines()]
     pytest.importorskip("matplotlib")
     command("--table", command.results, "--plots", tmp_path / "plots")
     assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
-    assert "| transformer (fairseq's) | 0.0" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("| transformer (fairseq's) | 0.0") == 1
+
+
+def test_the_best_rate_is_shown(tmp_path, capsys):
+    """By the labels that are right at the trained lengths, and among equals by how far these have grown."""
+    facts = {"task": "parity", "model": "lstm", "supervision": "last", "parameters": 10**6, "cpu_minutes": 1}
+    of_rate = {0.1: ((60, 3e6), (80, 3e6)), 0.2: ((75, 2e6), (75, 2e6)), 0.3: ((75, 3e6), (75, 1.5e6))}
+    for rate, of_seed in of_rate.items():
+        for seed, (right, symbols) in enumerate(of_seed, 1):
+            accuracy = {"40": {"symbols": 99 + rate, "sequences": 0}}
+            more = {"rate": rate, "seed": seed, "curve": [[1, right]], "symbols": symbols, "accuracy": accuracy}
+            (tmp_path / f"{rate}-{seed}.json").write_text(json.dumps({**facts, **more}))
+    report.show(str(tmp_path))
+    assert "\n| LSTM | 1.00M | 0.3 | 2.2M | 1 | 99.3, 99.3 |\n" in capsys.readouterr().out
 
 
 def test_how_many_sequences_are_needed(command, monkeypatch, capsys, tmp_path):
@@ -230,10 +242,12 @@ def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, use
     """The flags of all cells, read by fairseq's own parser."""
     from fairseq import options
 
-    monkeypatch.setattr(sys, "argv", ["run.py", "--models", *state_tracking.MODELS, "--dry-run", *paper])
+    monkeypatch.setattr(
+        sys, "argv", ["run.py", "--rates", "3", "--models", *state_tracking.MODELS, "--dry-run", *paper]
+    )
     state_tracking.main()
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == sum(len(task.supervisions) * len(task.models) for task in cells.TASKS.values())
+    assert len(printed) == sum(len(task.supervisions) * (1 + 5 * 3) for task in cells.TASKS.values())
     assert ("--cpu" in printed[0]) == (not paper)
     for line in printed:
         options.parse_args_and_arch(options.get_training_parser(), shlex.split(line)[3:])
@@ -244,6 +258,7 @@ def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, use
     [
         (["--updates", 3], "--updates 3"),
         (["--seeds", 0], "--seeds 0"),
+        (["--rates", 0], "--rates 0"),
         (["--needed", "--dry-run"], "--dry-run: leave it out with --needed"),
     ],
 )

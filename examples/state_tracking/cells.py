@@ -1,6 +1,6 @@
 """What is trained: a cell is a problem, a model, a supervision and a seed, with the settings below.
 
-Every model gets the same lengths, growth, updates and batches, and a rate of its own.
+Every model gets the same lengths, growth, updates and batches. The first of its rates is the one that fits most tasks.
 """
 
 from typing import NamedTuple, Optional, Tuple
@@ -27,7 +27,7 @@ def fairseq(layers, width):
 
 class Model(NamedTuple):
     flags: Tuple
-    rate: float
+    rates: Tuple[float, ...]  # the best one counts
 
 
 class Task(NamedTuple):
@@ -46,15 +46,16 @@ class Task(NamedTuple):
     hold: float = 0.64  # part of the updates with the full rate, which falls from then on
 
 
-# Recurrent networks of two layers, as wide as gives them at least as many parameters.
+# Recurrent networks of two layers, as wide as gives them at least as many parameters. The peers have three rates each.
 def models(layers, width, span, rate, own_span=64):
+    transformers, networks = (rate, rate / 3, 3 * rate), (2e-3, 5e-4, 8e-3)
     return {
-        "feedback": Model(feedback(layers, width, span), rate),
-        "own-4": Model(feedback(4, width, own_span, *OWN), rate),
-        "own-8": Model(feedback(8, width, own_span, *OWN), rate),
-        "transformer": Model(fairseq(4, width), rate),
-        "lstm": Model(recurrent("LSTM", 2, 2 * width), 2e-3),
-        "gru": Model(recurrent("GRU", 2, 2 * width), 2e-3),
+        "feedback": Model(feedback(layers, width, span), (rate,)),
+        "own-4": Model(feedback(4, width, own_span, *OWN), transformers),
+        "own-8": Model(feedback(8, width, own_span, *OWN), transformers),
+        "transformer": Model(fairseq(4, width), transformers),
+        "lstm": Model(recurrent("LSTM", 2, 2 * width), networks),
+        "gru": Model(recurrent("GRU", 2, 2 * width), networks),
     }
 
 
@@ -68,8 +69,8 @@ TASKS = {
                     chance=20),
     "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256), models(2, 128, 16, 1e-3),
                              supervisions=(LAST,), chance=20),
-    "random_walk": Task("random_walk", 3, 100, 3000, (50, 100, 200), models(4, 64, 16, 1e-3), rows=32,
-                        supervisions=(ALL,)),
+    "random_walk": Task("random_walk", 3, 100, 8000, (50, 100, 200, 400), models(1, 128, 8, 1e-3), grow_at=90,
+                        weight_decay=0.01, rows=256, total=4096, supervisions=(ALL,), hold=0.3),
     "algorithmic_3": Task("algorithmic_3", 3, 100, 4000, (25, 50, 100), models(2, 128, 100, 1e-3), rows=32,
                           supervisions=(ALL,)),
     "algorithmic_5": Task("algorithmic_5", 3, 100, 4000, (25, 50, 100), models(2, 128, 100, 1e-3), rows=32,
@@ -94,18 +95,19 @@ PAPER = {
 }
 
 
-def cells(tasks, names, supervisions, seeds):
-    """(task's name, model's, supervision, seed), the first seed of all first."""
+def cells(tasks, names, supervisions, seeds, rates):
+    """(task's name, model's, supervision, rate, seed), the first seed of all first. rates: of a model, at most."""
     for seed in range(1, seeds + 1):
         for name, task in tasks.items():
             for supervision in task.supervisions:
                 if supervision in supervisions:
                     for model in task.models:
                         if model in names:
-                            yield name, model, supervision, seed
+                            for rate in task.models[model].rates[:rates]:
+                                yield name, model, supervision, rate, seed
 
 
-def train_flags(task, model, supervision, seed):
+def train_flags(task, model, supervision, rate, seed):
     return [
         *task_flags(task, supervision),
         *("--grow-from", task.shortest, "--grow-at", task.grow_at, "--seed", seed),
@@ -113,7 +115,7 @@ def train_flags(task, model, supervision, seed):
         *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--adam-betas", "(0.9, 0.95)"),
         *("--clip-norm", 1, "--weight-decay", task.weight_decay, "--batch-size", task.rows),
         *(("--batch-total", task.total) if task.total else ()),
-        *("--lr", task.models[model].rate, "--lr-scheduler", "tri_stage"),
+        *("--lr", rate, "--lr-scheduler", "tri_stage"),
         *("--phase-ratio", f"(0.03, {task.hold}, {0.97 - task.hold:.2f})"),
         *("--init-lr-scale", 0.01, "--final-lr-scale", 0.05, "--max-update", task.updates),
         *("--validate-interval", 1_000_000, "--validate-interval-updates", 250, "--save-interval", 1_000_000),

@@ -80,7 +80,7 @@ class Search:
 
     def training(self, count):
         task = cells.Task(self.problem, self.length, self.length, UPDATES, (), MODELS, rows=64)
-        flags = cells.train_flags(task, self.model, cells.ALL, self.seed)
+        flags = cells.train_flags(task, self.model, cells.ALL, MODELS[self.model].rates[0], self.seed)
         return command("train", *flags, "--distinct", count, "--validate-interval-updates", 100, "--no-save", "--cpu")
 
     def tried(self, count, progress):

@@ -76,12 +76,20 @@ def read(folder):
 
 
 def grouped(results):
-    """(task, supervision) -> model -> its results, by seed."""
+    """(task, supervision) -> model -> its results with the best rate, by seed."""
     found = {}
     for result in sorted(results, key=lambda result: result["seed"]):
         of_model = found.setdefault((result["task"], result["supervision"]), {})
-        of_model.setdefault(result["model"], []).append(result)
-    return dict(sorted(found.items()))
+        of_model.setdefault(result["model"], {}).setdefault(result["rate"], []).append(result)
+    return {
+        key: {model: max(of_rate.values(), key=trained) for model, of_rate in of_model.items()}
+        for key, of_model in sorted(found.items())
+    }
+
+
+def trained(results):
+    """How well they are right at the trained lengths in the end, and how far they came with them."""
+    return [sum(values) / len(results) for values in zip(*((r["curve"][-1][1], r["symbols"]) for r in results))]
 
 
 def tested(of_model):
@@ -96,11 +104,11 @@ def table(task, supervision, of_model):
         accuracy = [[cell(task, result["accuracy"].get(str(n))) for result in results] for n in lengths]
         symbols = sum(result["symbols"] for result in results) / len(results)
         minutes = sum(result["cpu_minutes"] for result in results) / len(results)
-        start = [NAMES.get(model, model), f"{results[0]['parameters'] / 1e6:.2f}M"]
+        start = [NAMES.get(model, model), f"{results[0]['parameters'] / 1e6:.2f}M", f"{results[0]['rate']:.2g}"]
         rows.append([*start, f"{symbols / 1e6:.1f}M", f"{minutes:.0f}", *map(", ".join, accuracy)])
     for model, accuracy in PUBLISHED.get((task, supervision), {}).items():
-        rows.append([model, "", "", "", *(accuracy.get(n, "") for n in lengths)])
-    return markdown(["model", "parameters", "symbols", "CPU minutes", *map(str, lengths)], rows)
+        rows.append([model, "", "", "", "", *(accuracy.get(n, "") for n in lengths)])
+    return markdown(["model", "parameters", "rate", "symbols", "CPU minutes", *map(str, lengths)], rows)
 
 
 def cell(task, accuracy):

@@ -5,10 +5,10 @@
     bash examples/state_tracking/run.sh --table examples/state_tracking/results
     bash examples/state_tracking/run.sh --needed
 
-A cell is a task, a model, a supervision (only the last label of a sequence, or all) and a seed. Each has a JSON file in
-OUT/results in the end. A run that was stopped goes on with the same command: cells that have their file are not made
-again, and one in the middle goes on from its checkpoint. With --needed it is counted how many distinct sequences each
-model needs until it gets new ones right.
+A cell is a task, a model, a supervision (only the last label of a sequence, or all), a learning rate and a seed. Each
+has a JSON file in OUT/results in the end. A run that was stopped goes on with the same command: cells that have their
+file are not made again, and one in the middle goes on from its checkpoint. With --needed it is counted how many
+distinct sequences each model needs until it gets new ones right.
 """
 
 import json
@@ -36,6 +36,8 @@ def main():
                         help=f"of {', '.join(MODELS)} (%(default)s)")  # fmt: skip
     parser.add_argument("--supervision", nargs="+", choices=("last", "all"), default=["last", "all"])
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 1 to N (%(default)s)")
+    parser.add_argument("--rates", type=int, default=1, metavar="N",
+                        help="of a model with several, the first N; the best one is shown (%(default)s)")  # fmt: skip
     parser.add_argument("--out", default="runs/state_tracking", help="folder for checkpoints and logs (%(default)s)")
     parser.add_argument("--results", metavar="FOLDER", help="folder for the JSON files (OUT/results)")
     parser.add_argument("--updates", type=int, metavar="N", help="of every cell, instead of the task's own number")
@@ -48,12 +50,13 @@ def main():
     args = parser.parse_args()
     if args.table:
         return (needed if args.needed else report).show(args.table, args.plots)
-    if args.seeds < 1:
-        raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
+    for name in ("seeds", "rates"):
+        if getattr(args, name) < 1:
+            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
     if args.updates is not None and args.updates < 4:
         raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
     if args.needed:
-        unread = ("tasks", "supervision", "updates", "paper", "dry_run")
+        unread = ("tasks", "supervision", "rates", "updates", "paper", "dry_run")
         given = [name for name in unread if getattr(args, name) != parser.get_default(name)]
         if given:
             raise FeedbackError(f"--{given[0].replace('_', '-')}: leave it out with --needed, which has its own")
@@ -62,7 +65,7 @@ def main():
     if args.updates is not None:
         tasks = {name: task._replace(updates=args.updates) for name, task in tasks.items()}
     args.results = args.results or os.path.join(args.out, "results")
-    which = cells.cells(tasks, args.models, args.supervision, args.seeds)
+    which = cells.cells(tasks, args.models, args.supervision, args.seeds, args.rates)
     chosen = [Cell(args, tasks[cell[0]], *cell) for cell in which]
     if args.dry_run:
         for cell in chosen:
@@ -77,10 +80,10 @@ def main():
 
 
 class Cell:
-    def __init__(self, args, task, name, model, supervision, seed):
-        self.task, self.model, self.supervision, self.seed = task, model, supervision, seed
+    def __init__(self, args, task, name, model, supervision, rate, seed):
+        self.task, self.model, self.supervision, self.rate, self.seed = task, model, supervision, rate, seed
         self.name, self.cpu = name, [] if args.paper else ["--cpu"]
-        self.key = f"{name}-{supervision}-{model}-{seed}"
+        self.key = f"{name}-{supervision}-{model}-{rate:.2g}-{seed}"
         self.folder = os.path.join(args.out, self.key)
         self.log = self.folder + ".log"
         self.result = os.path.join(args.results, self.key + ".json")
@@ -93,7 +96,7 @@ class Cell:
         return training_log.read(self.log).updates() if os.path.exists(saved) else 0
 
     def training(self, *more):
-        flags = cells.train_flags(self.task, self.model, self.supervision, self.seed)
+        flags = cells.train_flags(self.task, self.model, self.supervision, self.rate, self.seed)
         return command("train", *flags, *self.cpu, *more)
 
     def testing(self):
@@ -136,7 +139,7 @@ class Cell:
             "symbols": int(symbols[-1]),
             "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
             "cpu_minutes": round(over_restarts(log.curve("train", "cpu")[1]) / 60, 1),
-            "rate": self.task.models[self.model].rate,
+            "rate": self.rate,
             "command": " ".join(self.training()[2:]).replace(os.getcwd() + os.sep, ""),
             "lengths": changes(*log.curve("train", "length")),
             "curve": list(zip(*log.curve("valid", "accuracy"))),

@@ -57,4 +57,3 @@ class RecurrentLanguageModel(FairseqLanguageModel):
     def slots_to_carry(self):
         """To rebuild a state, all of the text before is read again."""
         return int(1e8)
-
