@@ -57,7 +57,19 @@ HERE = "examples.reinforcement.environments:fairseq_feedback"  # gymnasium impor
 CORRIDOR, MAZE, WATER = (f"{HERE}/{name}-v0" for name in ("Corridor", "Maze", "WaterMaze"))
 SMALL = models(2, 64, 4, 1e-3)
 TASKS = {
-    "corridor": Task(CORRIDOR, {"length": 20}, (4, 8, 12, 16, 24, 32), 500_000, SMALL, costs=Costs(entropy=0.01)),
+    # They soon walk straight on: little entropy, and later rewards count little. Who wanders has longer to remember.
+    "corridor": Task(
+        CORRIDOR,
+        {"length": 20},
+        (4, 8, 12, 16, 24, 32),
+        400_000,
+        models(2, 64, 4, 2e-3),
+        environments=16,
+        block=64,
+        costs=Costs(0.95, entropy=0.003),
+        epsilon=1e-5,
+        clip_norm=0.5,
+    ),
     "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 5_000_000, SMALL, costs=Costs(entropy=0.01)),
     "maze_easy": Task(
         MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)

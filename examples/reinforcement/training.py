@@ -25,7 +25,8 @@ class Training:
     def __init__(self, task, model, agent, environments, seed: int):
         self.task, self.agent = task, agent
         kind = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}[task.optimizer]
-        self.optimizer = kind(agent.parameters(), lr=model.rate, eps=task.epsilon)
+        self.rate = model.rate
+        self.optimizer = kind(agent.parameters(), lr=self.rate, eps=task.epsilon)
         self.actor = a2c.Actor(agent, environments, seed)
         self.updates, self.learning_seconds, self.cpu_seconds = 0, 0.0, 0.0
 
@@ -34,8 +35,10 @@ class Training:
         return self.actor.frames
 
     def update(self) -> dict:
-        """One block -> what was measured of it."""
+        """One block -> what was measured of it. The rate falls in a straight line, to 0 at the task's last frame."""
         cpu = time.process_time()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * max(0.0, 1 - self.frames / self.task.frames)
         carried = self.actor.carried
         block = self.actor.act(self.task.block)
         begun = time.perf_counter()

@@ -69,7 +69,7 @@ TASKS = {
                     chance=20),
     "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256), models(2, 128, 16, 1e-3),
                              supervisions=(LAST,), chance=20),
-    "random_walk": Task("random_walk", 3, 100, 8000, (50, 100, 200, 400), models(1, 128, 8, 1e-3), grow_at=90,
+    "random_walk": Task("random_walk", 3, 100, 20_000, (50, 100, 200, 400), models(1, 128, 8, 1e-3), grow_at=90,
                         weight_decay=0.01, rows=256, total=4096, supervisions=(ALL,), hold=0.3),
     "algorithmic_3": Task("algorithmic_3", 3, 100, 4000, (25, 50, 100), models(2, 128, 100, 1e-3), rows=32,
                           supervisions=(ALL,)),
