@@ -82,6 +82,7 @@ def test_validation_and_sets_named_by_their_length(folder):
     [
         (["--grow-from", 12], "--shortest 2 --grow-from 12 --longest 9: give rising numbers"),
         (["--valid-subset", "valid_x"], "valid_x: a set is named by its length"),
+        (["--valid-subset", "valid_9-3"], "valid_9-3: give lengths from 1, the shorter one first"),
         (["--problem", "sudoku"], "argument --problem: invalid choice"),
         (["--add-bos-token"], "--add-bos-token is of language models: leave it out"),
     ],
@@ -150,7 +151,7 @@ def command(tmp_path, monkeypatch):
     """run.py with cells of a few updates, in which fairseq's commands are forked."""
     flags = {"feedback": cells.feedback(1, 16, 4), "transformer": cells.fairseq(1, 16)}
     models = {name: cells.Model(more, (1e-3, 3e-3)[: 1 + (name == "transformer")]) for name, more in flags.items()}
-    task = cells.TASKS["parity"]._replace(longest=9, tests=(9, 20), models=models, updates=8, rows=8)
+    task = cells.TASKS["parity"]._replace(longest=9, tests=(9, 20, "40-256"), models=models, updates=8, rows=8)
     monkeypatch.setattr(cells, "TASKS", {**cells.TASKS, "parity": task})
 
     def lines(command, log, mode):
@@ -178,7 +179,7 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     keys = [f"parity-last-{model}-1" for model in ("feedback-0.001", "transformer-0.001", "transformer-0.003")]
     assert sorted(path.name for path in command.results.iterdir()) == [f"{key}.json" for key in keys]
     found = json.loads((command.results / "parity-last-feedback-0.001-1.json").read_text())
-    assert found["updates"] == 8 and found["symbols"] == 8 * 8 * 3 and found["accuracy"].keys() == {"9", "20"}
+    assert found["updates"] == 8 and found["symbols"] == 8 * 8 * 3 and found["accuracy"].keys() == {"9", "20", "40-256"}
     assert str(tmp_path) not in found["command"] and found["curve"][-1][0] == 8
     (command.results / "parity-last-transformer-0.003-1.json").unlink()
     command(*which)
@@ -188,7 +189,8 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     pytest.importorskip("matplotlib")
     command("--table", command.results, "--plots", tmp_path / "plots")
     assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
-    assert capsys.readouterr().out.count("| transformer (fairseq's) | 0.0") == 1
+    said = capsys.readouterr().out
+    assert said.count("| transformer (fairseq's) | 0.0") == 1 and said.count("2411.12537") == 6
 
 
 def test_the_best_rate_is_shown(tmp_path, capsys):
@@ -197,11 +199,11 @@ def test_the_best_rate_is_shown(tmp_path, capsys):
     of_rate = {0.1: ((60, 3e6), (80, 3e6)), 0.2: ((75, 2e6), (75, 2e6)), 0.3: ((75, 3e6), (75, 1.5e6))}
     for rate, of_seed in of_rate.items():
         for seed, (right, symbols) in enumerate(of_seed, 1):
-            accuracy = {"40": {"symbols": 99 + rate, "sequences": 0}}
+            accuracy = {"40": {"symbols": 99 + rate, "sequences": 0}, "40-256": {"symbols": 75.0, "sequences": 0}}
             more = {"rate": rate, "seed": seed, "curve": [[1, right]], "symbols": symbols, "accuracy": accuracy}
             (tmp_path / f"{rate}-{seed}.json").write_text(json.dumps({**facts, **more}))
     report.show(str(tmp_path))
-    assert "\n| LSTM | 1.00M | 0.3 | 2.2M | 1 | 99.3, 99.3 |\n" in capsys.readouterr().out
+    assert "\n| LSTM | 1.00M | 0.3 | 2.2M | 1 | 99.3, 99.3 | 0.500, 0.500 |\n" in capsys.readouterr().out
 
 
 def test_how_many_sequences_are_needed(command, monkeypatch, capsys, tmp_path):

@@ -35,7 +35,7 @@ class Task(NamedTuple):
     shortest: int
     longest: int
     updates: int
-    tests: Tuple[int, ...]  # lengths
+    tests: Tuple  # lengths, and ranges of lengths as 2411.12537 tests
     models: dict
     grow_at: float = 97.0
     weight_decay: float = 0.1
@@ -62,12 +62,12 @@ def models(layers, width, span, rate, own_span=64):
 TASKS = {
     "swaps_s5": Task("swaps_s5", 3, 32, 3200, (32, 64, 128, 256, 512, 1024, 4096), models(2, 128, 8, 1e-3),
                      chance=100 / 120),
-    "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024), models(1, 64, 4, 1e-3), chance=50),
+    "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024, "40-256"), models(1, 64, 4, 1e-3), chance=50),
     "s5": Task("s5", 3, 32, 7000, (32, 64, 128, 256, 512), models(2, 192, 8, 6e-4), grow_at=90, weight_decay=0.01,
                chance=100 / 120),
-    "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255), models(2, 128, 8, 1e-3), supervisions=(LAST,),
+    "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255, "40-256"), models(2, 128, 8, 1e-3), supervisions=(LAST,),
                     chance=20),
-    "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256), models(2, 128, 16, 1e-3),
+    "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256, "40-256"), models(2, 128, 16, 1e-3),
                              supervisions=(LAST,), chance=20),
     "random_walk": Task("random_walk", 3, 100, 20_000, (50, 100, 200, 400), models(1, 128, 8, 1e-3), grow_at=90,
                         weight_decay=0.01, rows=256, total=4096, supervisions=(ALL,), hold=0.3),

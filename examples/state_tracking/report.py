@@ -49,6 +49,14 @@ PUBLISHED = {
         "feedback, Fan et al.": {50: "99.7", 1000: "95.3"},
     },
 }
+# 2411.12537, table 3: lengths of 40 to 256, (accuracy - chance) / (1 - chance), the best of 3 seeds.
+RANGE = "40-256"
+ROWS = ("transformer", "mLSTM", "sLSTM", "Mamba [-1, 1]", "DeltaNet [0, 1]", "DeltaNet [-1, 1]")
+SCALED = {
+    "parity": (0.022, 0.087, 1.000, 1.000, 0.017, 1.000),
+    "modular": (0.031, 0.040, 0.787, 0.241, 0.314, 0.971),
+    "modular_brackets": (0.067, 0.114, 0.178, 0.116, 0.194, 0.260),
+}
 NAMES = {"own-4": "transformer (own), 4 layers", "own-8": "transformer (own), 8 layers", "lstm": "LSTM", "gru": "GRU",
          "transformer": "transformer (fairseq's)"}  # fmt: skip
 BOTH = ("copy", "reverse", "counting")  # of which sequences are counted, too
@@ -94,11 +102,16 @@ def trained(results):
 
 def tested(of_model):
     """The lengths."""
-    return sorted({int(n) for results in of_model.values() for result in results for n in result["accuracy"]})
+    names = {n for results in of_model.values() for result in results for n in result["accuracy"]}
+    return sorted(int(n) for n in names if n.isdigit())
 
 
 def table(task, supervision, of_model):
     lengths = tested(of_model)
+    published = {
+        name: [row.get(n, "") for n in lengths] for name, row in PUBLISHED.get((task, supervision), {}).items()
+    }
+    header = ["model", "parameters", "rate", "symbols", "CPU minutes", *map(str, lengths)]
     rows = []
     for model, results in of_model.items():
         accuracy = [[cell(task, result["accuracy"].get(str(n))) for result in results] for n in lengths]
@@ -106,9 +119,21 @@ def table(task, supervision, of_model):
         minutes = sum(result["cpu_minutes"] for result in results) / len(results)
         start = [NAMES.get(model, model), f"{results[0]['parameters'] / 1e6:.2f}M", f"{results[0]['rate']:.2g}"]
         rows.append([*start, f"{symbols / 1e6:.1f}M", f"{minutes:.0f}", *map(", ".join, accuracy)])
-    for model, accuracy in PUBLISHED.get((task, supervision), {}).items():
-        rows.append([model, "", "", "", "", *(accuracy.get(n, "") for n in lengths)])
-    return markdown(["model", "parameters", "rate", "symbols", "CPU minutes", *map(str, lengths)], rows)
+    if any(RANGE in result["accuracy"] for results in of_model.values() for result in results):
+        header.append(f"{RANGE}, scaled")
+        for row, results in zip(rows, of_model.values()):
+            row.append(", ".join(scaled(task, result["accuracy"].get(RANGE)) for result in results))
+        published = {name: [*row, ""] for name, row in published.items()}
+        for name, value in zip(ROWS, SCALED[task]):
+            published[f"{name}, 2411.12537"] = [""] * len(lengths) + [f"{value:.3f}"]
+    rows += [[name, "", "", "", "", *row] for name, row in published.items()]
+    return markdown(header, rows)
+
+
+def scaled(task, accuracy):
+    """0 is guessing, 1 is all."""
+    chance = cells.TASKS[task].chance
+    return f"{(accuracy['symbols'] - chance) / (100 - chance):.3f}" if accuracy else "–"
 
 
 def cell(task, accuracy):
@@ -129,7 +154,7 @@ def draw(results, folder):
                 last = len(of_model) - number
                 style = {**pictures.line_style(number), "linewidth": 0.7 + last, "markersize": 2 + 2 * last}
                 for result in found:
-                    points = sorted((int(n), a["symbols"]) for n, a in result["accuracy"].items())
+                    points = sorted((int(n), a["symbols"]) for n, a in result["accuracy"].items() if n.isdigit())
                     label = NAMES.get(model, model) if result is found[0] else None
                     by_length.plot(*zip(*points), marker="o", label=label, **style)
                     if result["curve"]:

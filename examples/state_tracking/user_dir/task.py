@@ -45,7 +45,7 @@ class StateTrackingConfig(LabelOptions):
 
 @register_task("state_tracking", dataclass=StateTrackingConfig)
 class StateTrackingTask(LabelledSequencesTask):
-    """Validation sets are named by their length: valid has those trained on, valid_64 has 64, test_64 other ones."""
+    """Sets are named by their lengths: valid has those trained on, valid_64 has 64, test_40-256 has 40 to 256."""
 
     def __init__(self, cfg, source_dictionary, target_dictionary):
         super().__init__(cfg, source_dictionary, target_dictionary)
@@ -69,13 +69,15 @@ class StateTrackingTask(LabelledSequencesTask):
             self.datasets[split] = Drawn(self, f"train {cfg.seed}", [])
             self.datasets[split].distinct = cfg.distinct
             return
-        _, _, length = split.partition("_")
-        if length and not length.isdigit():
-            raise FeedbackError(f"{split}: a set is named by its length, as in valid_64 or test_256")
-        span = cfg.longest - cfg.shortest + 1
-        number = min(cfg.valid_sequences, cfg.valid_symbols // int(length or cfg.longest))
-        lengths = [int(length) if length else cfg.shortest + i % span for i in range(number)]
-        self.datasets[split] = Drawn(self, split, lengths)
+        _, _, named = split.partition("_")
+        numbers = named.split("-") if named else [str(cfg.shortest), str(cfg.longest)]
+        if not all(number.isdigit() for number in numbers) or len(numbers) > 2:
+            raise FeedbackError(f"{split}: a set is named by its length or lengths, as in valid_64 or test_40-256")
+        first, last = int(numbers[0]), int(numbers[-1])
+        if not 1 <= first <= last:
+            raise FeedbackError(f"{split}: give lengths from 1, the shorter one first")
+        number = min(cfg.valid_sequences, cfg.valid_symbols // last)
+        self.datasets[split] = Drawn(self, split, [first + i % (last - first + 1) for i in range(number)])
 
     def get_batch_iterator(self, dataset, max_sentences=None, **kwargs):
         if dataset is not self.datasets.get("train"):
