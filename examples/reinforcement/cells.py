@@ -55,27 +55,17 @@ def models(layers, width, heads, rate, recurrent=None, recurrent_rate=None):
 
 HERE = "examples.reinforcement.environments:fairseq_feedback"  # gymnasium imports what stands before the colon
 CORRIDOR, MAZE, WATER = (f"{HERE}/{name}-v0" for name in ("Corridor", "Maze", "WaterMaze"))
-SMALL = models(2, 64, 4, 1e-3)
+SMALL = models(2, 64, 4, 2e-3)
+STEADY = {"epsilon": 1e-5, "clip_norm": 0.5}
+MAZES = {"environments": 32, "block": 50, "costs": Costs(0.95, entropy=0.01), **STEADY}
 TASKS = {
     # They soon walk straight on: little entropy, and later rewards count little. Who wanders has longer to remember.
-    "corridor": Task(
-        CORRIDOR,
-        {"length": 20},
-        (4, 8, 12, 16, 24, 32),
-        400_000,
-        models(2, 64, 4, 2e-3),
-        environments=16,
-        block=64,
-        costs=Costs(0.95, entropy=0.003),
-        epsilon=1e-5,
-        clip_norm=0.5,
-    ),
-    "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 5_000_000, SMALL, costs=Costs(entropy=0.01)),
-    "maze_easy": Task(
-        MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)
-    ),
-    "water_maze": Task(WATER, {"size": 5}, (100,), 3_000_000, SMALL, costs=Costs(entropy=0.01)),
-}
+    "corridor": Task(CORRIDOR, {"length": 20}, (4, 8, 12, 16, 24, 32), 400_000, SMALL, environments=16, block=64,
+                     costs=Costs(0.95, entropy=0.003), **STEADY),
+    "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 2_000_000, SMALL, **MAZES),
+    "maze_easy": Task(MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 2_000_000, SMALL, **MAZES),
+    "water_maze": Task(WATER, {"size": 5}, (100,), 2_000_000, SMALL, **MAZES),
+}  # fmt: skip
 
 # The paper's sizes, for GPUs; of the corridor it gives none, and of the mazes' frames those of the water maze alone.
 LARGE = models(2, 256, 4, 3e-4, recurrent=(3, 256))
