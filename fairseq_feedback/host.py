@@ -23,10 +23,14 @@ from fairseq.file_io import PathManager
 from fairseq.models.speech_to_text.hub_interface import S2THubInterface
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
+from fairseq.optim import FairseqOptimizer
+from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import FairseqTask
+from fairseq.trainer import Trainer
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from fairseq_feedback import finite
 from fairseq_feedback.checkpoints import begin, saving, settings, verify
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands
@@ -190,6 +194,7 @@ def search_with_our_generator() -> None:
         return build(self, models, args, seq_gen_cls, *more, **kwargs)
 
     FairseqTask.build_generator = build_generator
+    SequenceGenerator.generate = commands.names_what_is_not_finite(SequenceGenerator.generate)
 
 
 def offer_decoding_options() -> None:
@@ -199,9 +204,7 @@ def offer_decoding_options() -> None:
     @wraps(add)
     def add_generation_args(parser, *args, **kwargs):
         group = add(parser, *args, **kwargs)
-        group.add_argument(
-            "--decode-int8", action="store_true", help="round weights and states to 8 bits (on a CPU)"
-        )
+        group.add_argument("--decode-int8", action="store_true", help="round weights and states to 8 bits (on a CPU)")
         group.add_argument(
             "--no-feedback-engine", action="store_true", help="decode fairseq's own transformers by fairseq's own code"
         )
@@ -266,6 +269,12 @@ def begin_trainings_afresh() -> None:
     checkpoint_utils.save_checkpoint = save_checkpoint
 
 
+def train_on_finite_numbers() -> None:
+    FairseqOptimizer.backward = finite.into_gradients(FairseqOptimizer.backward)
+    Trainer.clip_grad_norm = finite.checked_norm(Trainer.clip_grad_norm)
+    Trainer.train_step = finite.checked_step(Trainer.train_step)
+
+
 def run_nothing_of_strangers() -> None:
     """Settings of a checkpoint, a data folder and an archive are data."""
     settings.use_literals()
@@ -288,4 +297,5 @@ search_with_our_generator()
 offer_decoding_options()
 write_checkpoints_whole()
 begin_trainings_afresh()
+train_on_finite_numbers()
 run_nothing_of_strangers()

@@ -1,13 +1,19 @@
 """What fairseq's generating commands do differently for feedback models; host.py gives it to them."""
 
 import logging
+import re
 import weakref
+from functools import wraps
 
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.generation.generator import FeedbackGenerator, has_feedback
+from fairseq_feedback.generation.generator import NOT_FINITE, FeedbackGenerator, has_feedback
 from fairseq_feedback.models import stock
 
 logger = logging.getLogger(__name__)
+
+# What fairseq's searches and torch say of scores that are not numbers: "200 < 200" is the step after the last one.
+SAID_OF_NAN = re.compile(r"(\d+) < \1$|invalid multinomial distribution|probability tensor contains either|"
+                         "In ChooseQuantizationParams")  # fmt: skip
 
 _engines = weakref.WeakKeyDictionary()  # {model: {whether in 8 bits: what decodes it}}
 
@@ -73,3 +79,18 @@ def generator_for(models, options):
     if getattr(options, "print_alignment", None) or not any(has_feedback(model) for model in models):
         return None
     return FeedbackGenerator
+
+
+def names_what_is_not_finite(generate):
+    """Of fairseq's generators, whose searches end in the middle of something."""
+
+    @wraps(generate)
+    def wrapped(*args, **kwargs):
+        try:
+            return generate(*args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            if not SAID_OF_NAN.match(str(error)):
+                raise
+            raise FeedbackError(NOT_FINITE) from error
+
+    return wrapped

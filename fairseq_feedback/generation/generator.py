@@ -12,6 +12,11 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.top import top
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 
+NOT_FINITE = (
+    "no hypothesis has a finite score: the model's output is not a number. Were its weights damaged, or too large for "
+    "half precision?"
+)
+
 
 def has_feedback(model) -> bool:
     return isinstance(getattr(model, "decoder", None), FeedbackDecoder)
@@ -98,10 +103,7 @@ class FeedbackGenerator(SequenceGenerator):
             if len(done) == len(lengths):
                 break
             if step == longest:
-                raise FeedbackError(
-                    "no hypothesis has a finite score: the model's output is not a number. Were its weights damaged, "
-                    "or too large for half precision?"
-                )
+                raise FeedbackError(NOT_FINITE)
 
             # The best of the others go on: there are enough, for a row ends only once among the candidates.
             rank = torch.arange(ends.size(1), device=ends.device) + ends * ends.size(1)

@@ -24,6 +24,8 @@ class Decodes:
             raise FeedbackError(f"--decode-int8 is for CPUs, and this model is on {device}: give --cpu, or use --fp16")
         if not products.can_int8():
             raise FeedbackError(f"--decode-int8: torch {torch.__version__} has no products of 8 bits: leave it out")
+        if not all(torch.isfinite(p).all() for p in self.parameters()):  # rounding would make numbers of them
+            raise FeedbackError("--decode-int8: a weight of this model is not a finite number. Was it damaged?")
         for side in ("encoder", "decoder"):
             if hasattr(self, side):
                 getattr(self, side).int8 = True
