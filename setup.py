@@ -37,7 +37,7 @@ setup(
         "recipes": ["sacremoses", "sentencepiece", "rouge-score", "matplotlib"],  # of examples and tools
         "onnx": ["onnx", "onnxruntime"],  # of `fairseq-feedback export` and examples/onnx
         "plot": ["matplotlib"],
-        "rl": ["gymnasium>=1.4"],  # of examples/reinforcement
+        "rl": ["gymnasium>=1.4", "popgym"],  # of examples/reinforcement
         "bench": ["labml-nn", "feedback-transformer-pytorch", "ctranslate2"],  # what scripts/bench compares with
     },
     zip_safe=False,

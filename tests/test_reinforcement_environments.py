@@ -16,7 +16,10 @@ import torch
 
 from fairseq_feedback.errors import FeedbackError
 
-gymnasium = pytest.importorskip("gymnasium", reason="the problems need gymnasium: pip install 'fairseq-feedback[rl]'")
+for module in ("gymnasium", "popgym"):
+    pytest.importorskip(module, reason=f"the problems need {module}: pip install 'fairseq-feedback[rl]'")
+
+import gymnasium  # noqa: E402
 
 from gymnasium.utils.env_checker import check_env, data_equivalence  # noqa: E402
 from gymnasium.vector import AutoresetMode  # noqa: E402
@@ -31,8 +34,13 @@ PROBLEMS = [
     ("Maze", {"size": 5, "colours": 4, "episode_steps": 23}),
     ("Maze", {"size": 3, "colours": 2, "view": 5, "directions": "four", "episode_steps": 9}),
     ("WaterMaze", {"size": 4, "episode_steps": 17}),
+    ("POPGym", {"task": "RepeatPreviousEasy"}),
+    ("POPGym", {"task": "AutoencodeEasy"}),
+    ("POPGym", {"task": "CountRecallMedium"}),
 ]
-every_problem = pytest.mark.parametrize("name, options", PROBLEMS, ids=["corridor", "turns", "four", "water"])
+NAMES = ["corridor", "turns", "four", "water", "previous", "autoencode", "count"]
+every_problem = pytest.mark.parametrize("name, options", PROBLEMS, ids=NAMES)
+every_drawn_one = pytest.mark.parametrize("name, options", PROBLEMS[:4], ids=NAMES[:4])
 
 
 def one(name, **options):
@@ -90,9 +98,9 @@ def test_many_are_as_each_alone(name, options):
     rewarded = ended = 0
     for seed in (3, None, [8, 1, 1, 5, 2**70]):
         assert_alike(vector.reset(seed=seed), alone.reset(seed=seed))
-        for actions in actions_of(vector, 60):
+        for actions in actions_of(vector, 110):
             given, expected = list(vector.step(actions)), list(alone.step(actions))
-            rewarded += given[1].sum()
+            rewarded += np.abs(given[1]).sum()
             ended += (given[2] | given[3]).sum()
             expected[1] = expected[1].astype(np.float32)  # float64, of gymnasium's
             assert_alike(given, expected)
@@ -148,13 +156,13 @@ def test_gymnasiums_statistics(name, options):
     vector = gymnasium.wrappers.vector.RecordEpisodeStatistics(many(name, 4, **options))
     vector.reset(seed=0)
     returns, lengths = np.zeros(4), np.zeros(4, int)
-    for actions in actions_of(vector, 80):
+    for actions in actions_of(vector, 110):
         _, rewards, ended, late, infos = vector.step(actions)
         returns += rewards
         lengths += 1
         over = ended | late
         if over.any():
-            assert (infos["episode"]["r"][over] == returns[over]).all()
+            assert infos["episode"]["r"][over] == pytest.approx(returns[over])
             assert (infos["episode"]["l"][over] == lengths[over]).all()
         returns[over], lengths[over] = 0, 0
     assert vector.episode_count >= 4
@@ -228,7 +236,7 @@ def agent_of(frame):
     return np.argwhere((frame == AGENT).all(axis=2)).mean(axis=0)
 
 
-@every_problem
+@every_drawn_one
 def test_pictures(name, options):
     """The agent's pixels move with it; of many environments, each has its picture."""
     env = one(name, render_mode="rgb_array", **options)
@@ -297,6 +305,8 @@ def test_what_is_seen_is_highlighted_and_the_agent_points_ahead():
         ("WaterMaze", {"view": 4}, "view is 4: give an odd number"),
         ("Maze", {"num_envs": 0}, "num_envs is 0: give a whole number, 1 or more"),
         ("Maze", {"render_mode": "human"}, "render_mode is human: give rgb_array or ansi"),
+        ("POPGym", {"task": "RepeatLast"}, "task is RepeatLast: give one of RepeatFirstEasy, "),
+        ("POPGym", {"render_mode": "ansi"}, "render_mode is ansi: give none, there are no pictures of it"),
     ],
 )
 def test_wrong_options(name, options, said):
@@ -321,6 +331,19 @@ def test_other_mistakes():
             vector.step(np.array(actions))
     with pytest.raises(FeedbackError, match="render_mode is not set: make the environment with rgb_array or ansi"):
         vector.render()
+
+
+def test_the_most_of_an_episode_of_popgym_is_1():
+    """Whoever says what was seen 3 steps before the last observation; nothing counts until there is that much."""
+    vector = many("POPGym", 3, task="RepeatPreviousEasy")
+    seen = [vector.reset(seed=1)[0][:, 0]]
+    returns, ended = np.zeros(3), np.zeros(3, bool)
+    while not ended.any():
+        observed, rewards, ended, late, _ = vector.step(seen[max(0, len(seen) - 4)])
+        seen.append(observed[:, 0])
+        returns += rewards
+    assert ended.all() and not late.any() and len(seen) == 52
+    assert returns == pytest.approx(np.full(3, vector.game.most))
 
 
 def test_without_gymnasium_it_is_said_how_to_get_it(monkeypatch):

@@ -54,7 +54,7 @@ def models(layers, width, heads, rate, recurrent=None, recurrent_rate=None):
 
 
 HERE = "examples.reinforcement.environments:fairseq_feedback"  # gymnasium imports what stands before the colon
-CORRIDOR, MAZE, WATER = (f"{HERE}/{name}-v0" for name in ("Corridor", "Maze", "WaterMaze"))
+CORRIDOR, MAZE, WATER, POPGYM = (f"{HERE}/{name}-v0" for name in ("Corridor", "Maze", "WaterMaze", "POPGym"))
 SMALL = models(2, 64, 4, 2e-3)
 STEADY = {"epsilon": 1e-5, "clip_norm": 0.5}
 MAZES = {"environments": 32, "block": 50, "costs": Costs(0.95, entropy=0.01), **STEADY}
@@ -65,6 +65,9 @@ TASKS = {
     "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 2_000_000, SMALL, **MAZES),
     "maze_easy": Task(MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 2_000_000, SMALL, **MAZES),
     "water_maze": Task(WATER, {"size": 5}, (100,), 2_000_000, SMALL, **MAZES),
+    # As many frames, and steps to read, as others have given these two.
+    "repeat_previous": Task(POPGYM, {"task": "RepeatPreviousEasy"}, (64,), 2_000_000, SMALL, **MAZES),
+    "autoencode": Task(POPGYM, {"task": "AutoencodeEasy"}, (64,), 2_000_000, SMALL, **MAZES),
 }  # fmt: skip
 
 # The paper's sizes, for GPUs; of the corridor it gives none, and of the mazes' frames those of the water maze alone.
@@ -76,6 +79,8 @@ PAPER = {
     "maze_easy": Task(MAZE, {"directions": "four"}, (200,), 500_000_000, LARGE, 128, 100, **RMSPROP),
     "water_maze": Task(WATER, {}, (200,), 500_000_000, models(2, 64, 1, 3e-4, recurrent_rate=4e-4), 64, 200,
                        Costs(entropy=1e-4), **RMSPROP),
+    "repeat_previous": TASKS["repeat_previous"],
+    "autoencode": TASKS["autoencode"],
 }  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def mean(results, name):
 
 def draw_curves(task, of_model, path):
     """Reward over frames: the mean of the seeds, in a band from the worst to the best. One picture for each span."""
+    from matplotlib.ticker import EngFormatter
+
     spans = sorted({span for _, span in of_model if span is not None}) or [None]
 
     def content(figure):
@@ -76,10 +78,12 @@ def draw_curves(task, of_model, path):
                     axes.plot(frames, middle, color=color, label=f"{NAMES[agent]} ({len(results)})")
                     axes.fill_between(frames, low, high, color=color, alpha=0.2, linewidth=0)
             axes.set(title=task if span is None else f"{task}, span {span}", xlabel="frames")
+            axes.locator_params(axis="x", nbins=3)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         row[0].set_ylabel("reward, mean of 500 episodes")
-        row[0].legend()
+        figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES))
 
-    pictures.draw(path, max(4, 2.6 * len(spans)), 3, content)
+    pictures.draw(path, max(5, 2.6 * len(spans)), 3.3, content)
 
 
 def band(curves):

@@ -102,8 +102,12 @@ def make(cell, args, progress):
     made = training.Training(task, cell.model, agent, environments, cell.seed)
     training.train(made, folder(cell, args), progress)
     environments.close()
-    drawn = picture.episode(agent, lambda: gymnasium.make(task.environment, render_mode="rgb_array", **task.options),
-                            folder(cell, args), cell.seed)  # fmt: skip
+    drawn = "it draws no pictures"
+    if "rgb_array" in environments.metadata["render_modes"]:
+        drawn = picture.episode(
+            agent, lambda: gymnasium.make(task.environment, render_mode="rgb_array", **task.options),
+            folder(cell, args), cell.seed,
+        )  # fmt: skip
     write_json(result(cell, args), facts(cell, args, made))
     last = made.actor.reward()
     progress.say(f"{cell.key}: " + ", ".join(f"{name} {value:.3f}" for name, value in last.items()) + f"; {drawn}")
@@ -141,12 +145,15 @@ def facts(cell, args, made):
 
 @functools.lru_cache(maxsize=None)
 def best_reward(environment, options):
-    """What the best player gets in an episode, on average; None where there is none."""
+    """What the best player gets in an episode, on average."""
+    import gymnasium
+
     from examples.reinforcement.environments import solver
 
-    if not solver.plays(environment, **dict(options)):
-        return None
-    return statistics.fmean(float(solver.best_return(environment, seed, **dict(options))) for seed in range(EPISODES))
+    options = dict(options)
+    if not solver.plays(environment, **options):
+        return gymnasium.make(environment, **options).unwrapped.game.most
+    return statistics.fmean(float(solver.best_return(environment, seed, **options)) for seed in range(EPISODES))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ EXTRAS = {  # as in setup.py
     "recipes": ["sacremoses", "sentencepiece", "rouge-score", "matplotlib"],
     "onnx": ["onnx", "onnxruntime"],
     "plot": ["matplotlib"],
-    "rl": ["gymnasium>=1.4"],
+    "rl": ["gymnasium>=1.4", "popgym"],
     "bench": ["labml-nn", "feedback-transformer-pytorch", "ctranslate2"],
     "test": ["pytest", "pytest-xdist", "hypothesis"],
 }

@@ -1,8 +1,9 @@
-"""The reinforcement learning problems of the paper, for gymnasium. Importing this registers them:
+"""The reinforcement learning problems of the paper, and of POPGym, for gymnasium. Importing this registers them:
 
     fairseq_feedback/Corridor-v0    remember a colour                              corridor.py
     fairseq_feedback/Maze-v0        find coloured objects in a maze                maze.py
     fairseq_feedback/WaterMaze-v0   find a hidden place, and the way back to it    water_maze.py
+    fairseq_feedback/POPGym-v0      tasks of another package, which others publish     popgym.py
 
     import gymnasium
     import examples.reinforcement.environments
@@ -21,7 +22,7 @@ need("rl", "gymnasium")
 
 import gymnasium  # noqa: E402
 
-MODULES = {"Corridor": "corridor", "Maze": "maze", "WaterMaze": "water_maze"}
+MODULES = {"Corridor": "corridor", "Maze": "maze", "WaterMaze": "water_maze", "POPGym": "popgym"}
 
 for name, module in MODULES.items():
     gymnasium.register(

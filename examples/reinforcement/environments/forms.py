@@ -22,7 +22,7 @@ class GameEnv(gymnasium.Env):
     game_class = None
 
     def __init__(self, render_mode=None, **options):
-        self.render_mode = check_mode(render_mode)
+        self.render_mode = check_mode(render_mode, self.metadata)
         self.game = self.game_class(1, **options)
         self.observation_space = MultiDiscrete(self.game.slots)
         self.action_space = Discrete(self.game.actions)
@@ -62,7 +62,7 @@ class GameVectorEnv(gymnasium.vector.VectorEnv):
     game_class = None
 
     def __init__(self, num_envs=1, render_mode=None, **options):
-        self.render_mode = check_mode(render_mode)
+        self.render_mode = check_mode(render_mode, self.metadata)
         self.game = self.game_class(num_envs, **options)
         self.num_envs = num_envs
         self.single_observation_space = MultiDiscrete(self.game.slots)
@@ -137,7 +137,8 @@ def check_actions(actions, number, count):
     return actions
 
 
-def check_mode(mode):
-    if mode is not None and mode not in drawing.MODES:
-        raise FeedbackError(f"render_mode is {mode}: give {' or '.join(drawing.MODES)}.")
+def check_mode(mode, metadata):
+    modes = metadata["render_modes"]
+    if mode is not None and mode not in modes:
+        raise FeedbackError(f"render_mode is {mode}: give {' or '.join(modes) or 'none, there are no pictures of it'}.")
     return mode
