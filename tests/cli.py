@@ -22,6 +22,7 @@ SMALL = [
     *("--decoder-layers", 2, "--encoder-attention-heads", 2, "--decoder-attention-heads", 2),
 ]
 
+
 def shell(command, *args, stdin="", check=True, **env):
     """`python -m fairseq_cli.<command> <args>` -> subprocess.CompletedProcess."""
     done = subprocess.run(
@@ -88,9 +89,7 @@ class Started:
             self.process.kill()
             self.process.join()
             check = True  # fails below, and shows what the command has said
-        done = subprocess.CompletedProcess(
-            self.args, self.process.exitcode, self._said("out"), self._said("err")
-        )
+        done = subprocess.CompletedProcess(self.args, self.process.exitcode, self._said("out"), self._said("err"))
         return _checked(done, check)
 
     def _said(self, name):
@@ -113,10 +112,7 @@ def write_corpus(folder, train=40, valid=6, test=8, longest=7, words=WORDS, seed
     os.makedirs(str(folder), exist_ok=True)
     rng = random.Random(seed)
     for split, size in (("train", train), ("valid", valid), ("test", test)):
-        lines = [
-            " ".join(rng.choice(words) for _ in range(rng.randint(2, longest))) + "\n"
-            for _ in range(size)
-        ]
+        lines = [" ".join(rng.choice(words) for _ in range(rng.randint(2, longest))) + "\n" for _ in range(size)]
         for language, text in (("xx", lines), ("yy", [line.upper() for line in lines])):
             with open(os.path.join(str(folder), f"{split}.{language}"), "w") as f:
                 f.writelines(text)
@@ -226,9 +222,7 @@ def best(stdout):
 
 def position_scores(stdout):
     """{sentence: log2 probability of each word and of the end} of the best hypotheses."""
-    return {
-        i: [float(p) for p in found[0][0].split()] for i, found in hypotheses(stdout, "P").items()
-    }
+    return {i: [float(p) for p in found[0][0].split()] for i, found in hypotheses(stdout, "P").items()}
 
 
 def load(path):

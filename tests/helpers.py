@@ -64,9 +64,7 @@ VARIANTS = OrderedDict(
         memory_composition="recurrent", unshared_memory_kv=True, decoder_normalize_before=True, decoder_layers=3
     ),
     own=dict(memory_composition="own", unshared_memory_kv=True),
-    own_pre_norm=dict(
-        memory_composition="own", unshared_memory_kv=True, decoder_normalize_before=True, memory_span=3
-    ),
+    own_pre_norm=dict(memory_composition="own", unshared_memory_kv=True, decoder_normalize_before=True, memory_span=3),
 )
 
 

@@ -40,9 +40,7 @@ class Problem:
             self.spans(layers, heads, reach, ramp) if ramp else None,
         )
         self.source = self.randn(source, rows, width) if source else None
-        self.source_kv = [
-            [self.affine(width, heads_width) for _ in range(layers)] for _ in ("keys", "values")
-        ]
+        self.source_kv = [[self.affine(width, heads_width) for _ in range(layers)] for _ in ("keys", "values")]
         self.source_padding = torch.zeros(rows, max(source, 1), dtype=torch.bool)
         self.source_padding[1:, max(source - 1, 1) :] = True
         self.left_pad = None
@@ -91,16 +89,12 @@ class Problem:
     def draw_dropout(self):
         slots = len(self.memory) + len(self.x)
         source = 0 if self.source is None else len(self.source)
-        self.dropout = dropout.draw(
-            self.x, slots, source, self.ffn, len(self.layers), self.settings
-        )
+        self.dropout = dropout.draw(self.x, slots, source, self.ffn, len(self.layers), self.settings)
 
     def cross(self):
         if self.source is None:
             return None
-        return reference.project_source(
-            self.source, self.source_padding, *self.source_kv, self.settings.heads
-        )
+        return reference.project_source(self.source, self.source_padding, *self.source_kv, self.settings.heads)
 
     def inputs(self, x=None, memory=None, drop=None, attn_layer=-1):
         return Inputs(

@@ -59,10 +59,7 @@ def test_last_checkpoints_of_a_folder(folder, options, expected):
 def test_half_precision_is_summed_in_float32(tmp_path):
     """In half precision 2048 + 1 is 2048, so a sum of halves would lose what the mean keeps."""
     values = [2048.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-    paths = [
-        write(tmp_path, f"{i}.pt", {"w": torch.tensor([v], dtype=torch.float16)})
-        for i, v in enumerate(values)
-    ]
+    paths = [write(tmp_path, f"{i}.pt", {"w": torch.tensor([v], dtype=torch.float16)}) for i, v in enumerate(values)]
     output = str(tmp_path / "averaged.pt")
     assert average("--inputs", *paths, "--output", output) is None
     w = torch.load(output, weights_only=True)["model"]["w"]

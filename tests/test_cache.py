@@ -97,9 +97,7 @@ def test_a_moving_window_with_beams_together():
 
 
 @torch.no_grad()
-def follow(
-    decoder, dictionary, beams, history, rows, source=None, begin="one row", repeat_source=False
-):
+def follow(decoder, dictionary, beams, history, rows, source=None, begin="one row", repeat_source=False):
     """Decode random words, with a reordering after each, the first for the beams; compare with teacher forcing.
 
     Before that, one row stands for the beams of a sentence, or all do.

@@ -191,9 +191,7 @@ def test_a_kill_leaves_the_old_file(tmp_path, copies):
     for name in (source, path):
         saving.save({"a": torch.zeros(100)}, name)
     before = path.read_bytes()
-    (tmp_path / "killed.py").write_text(
-        KILLED.format(root=cli.ROOT, path=str(path), source=str(source), copies=copies)
-    )
+    (tmp_path / "killed.py").write_text(KILLED.format(root=cli.ROOT, path=str(path), source=str(source), copies=copies))
     writing = cli.start(str(tmp_path / "killed.py"), log=tmp_path / "log")
     wait_for(part.exists)
     os.kill(writing.process.pid, signal.SIGKILL)

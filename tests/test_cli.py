@@ -65,9 +65,7 @@ def test_generation(made):
 
 def test_score_reference(made):
     stdout = generate(made, "--score-reference").stdout
-    assert {i: text for i, (_, text) in cli.best(stdout).items()} == dict(
-        enumerate(references(made))
-    )
+    assert {i: text for i, (_, text) in cli.best(stdout).items()} == dict(enumerate(references(made)))
     scores = forced_scores(made, made.checkpoint, references(made))
     for i, positions in cli.position_scores(stdout).items():
         assert positions == pytest.approx(scores[i], abs=2e-4)

@@ -199,9 +199,7 @@ def test_generator(variant, beam, dictionary):
 
 
 def test_generator_that_was_not_saved(dictionary):
-    generator = SequenceGenerator(
-        make_ending_models(dictionary), dictionary, beam_size=3, max_len_b=12
-    )
+    generator = SequenceGenerator(make_ending_models(dictionary), dictionary, beam_size=3, max_len_b=12)
     assert_generates_the_same(generator, dictionary, reload=False)
 
 
@@ -240,9 +238,7 @@ def test_other_searches_of_a_scripted_generator(name, dictionary):
     else:
         strategy = search.Sampling(dictionary, sampling_topp=0.7)
     models = make_ending_models(dictionary)
-    generator = SequenceGenerator(
-        models, dictionary, beam_size=4, max_len_b=12, search_strategy=strategy
-    )
+    generator = SequenceGenerator(models, dictionary, beam_size=4, max_len_b=12, search_strategy=strategy)
     assert_generates_the_same(generator, dictionary)
 
 

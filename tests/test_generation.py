@@ -189,9 +189,7 @@ def test_prefix_constrained_search(model, dictionary, sample):
 @pytest.mark.parametrize("length", [1, 3])
 def test_prefix_tokens(length, beam, model, dictionary, sample):
     generator = torch.Generator().manual_seed(4)
-    prefix = torch.randint(
-        dictionary.nspecial, len(dictionary), (len(sentences(sample)), length), generator=generator
-    )
+    prefix = torch.randint(dictionary.nspecial, len(dictionary), (len(sentences(sample)), length), generator=generator)
     if length == 3:  # ragged, and one sentence without any
         prefix[1, 2:] = dictionary.pad()
         prefix[2, 1:] = dictionary.pad()

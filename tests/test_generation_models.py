@@ -29,10 +29,7 @@ pytestmark = pytest.mark.core
 @pytest.mark.parametrize("beam", [1, 3])
 def test_ensembles(kinds, beam, dictionary, sample):
     makers = {"f": make_model, "t": make_transformer}
-    models = [
-        make_ending_model(dictionary, make=makers[kind], seed=seed)
-        for seed, kind in enumerate(kinds, 2)
-    ]
+    models = [make_ending_model(dictionary, make=makers[kind], seed=seed) for seed, kind in enumerate(kinds, 2)]
     hypos = generate(models, dictionary, sample, beam_size=beam)
     for src, nbest in zip(sentences(sample), hypos):
         assert_found(nbest, search_slowly(models, dictionary, src, beam, max_len=12))
@@ -42,9 +39,7 @@ def test_ensembles(kinds, beam, dictionary, sample):
 @pytest.mark.parametrize("softmax_batch", [None, 5])
 def test_scorer_is_teacher_forcing(softmax_batch, kinds, dictionary):
     makers = {"f": make_model, "t": make_transformer}
-    models = [
-        makers[kind](dictionary=dictionary, seed=seed).double() for seed, kind in enumerate(kinds)
-    ]
+    models = [makers[kind](dictionary=dictionary, seed=seed).double() for seed, kind in enumerate(kinds)]
     src, lengths, prev = make_batch(dictionary, rows=4)
     ends = torch.full((4, 1), dictionary.pad())
     target = torch.cat([prev[:, 1:], ends], dim=1)
@@ -124,9 +119,7 @@ def test_alignments(model, dictionary, sample):
             assert all(0 <= s < src.size(1) - 1 for s, _ in hypo["alignment"])
             pairs += words
     assert pairs > 0
-    soft = generate(
-        model, dictionary, sample, SequenceGeneratorWithAlignment, print_alignment="soft"
-    )
+    soft = generate(model, dictionary, sample, SequenceGeneratorWithAlignment, print_alignment="soft")
     for src, nbest in zip(sentences(sample), soft):
         for hypo in nbest:
             assert len(hypo["alignment"]) == len(hypo["tokens"])
@@ -151,9 +144,7 @@ def encoder_and_decoder_vary(model, sample):
     with torch.no_grad():
         encoded = [model.encoder(src, src_lengths=lengths) for _ in range(2)]
         decoded = [model.decoder(src, encoder_out=encoded[0])[0] for _ in range(2)]
-        stepped = [
-            model.decoder(src, encoder_out=encoded[0], incremental_state={})[0] for _ in range(2)
-        ]
+        stepped = [model.decoder(src, encoder_out=encoded[0], incremental_state={})[0] for _ in range(2)]
     outputs = [e["encoder_out"][0] for e in encoded]
     assert torch.equal(*decoded) == torch.equal(*stepped)
     return not torch.equal(*outputs), not torch.equal(*decoded)

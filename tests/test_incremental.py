@@ -91,9 +91,7 @@ def test_a_prompt_then_pieces(variant, left_pad):
     model = make_model(dictionary=dictionary, **VARIANTS[variant]).double()
     generator = torch.Generator().manual_seed(5)
     pieces = [random_ends(12, generator, first) for first in (3, 3, 5, 12)]
-    assert_pieces_are_teacher_forcing(
-        model, dictionary, *pieces, target=12, left_pad_target=left_pad
-    )
+    assert_pieces_are_teacher_forcing(model, dictionary, *pieces, target=12, left_pad_target=left_pad)
 
 
 @pytest.mark.parametrize("variant", ["plain", "span_3", "learned_positions"])
@@ -194,9 +192,7 @@ def test_rows_are_permuted_dropped_and_repeated(variant, draw, beams, left_pad):
             order = draw(len(sentence), beams, generator)
         decoder.reorder_incremental_state_scripting(state, order)
         sentence = sentence[order]
-        new_tokens = torch.randint(
-            dictionary.nspecial, len(dictionary), (len(order), 1), generator=generator
-        )
+        new_tokens = torch.randint(dictionary.nspecial, len(dictionary), (len(order), 1), generator=generator)
         tokens = torch.cat([tokens[order], new_tokens], dim=1)
 
 

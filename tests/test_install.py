@@ -12,17 +12,13 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INSTALLED = os.path.join(os.path.dirname(os.path.dirname(fairseq.__file__)), "fairseq_feedback")
 PYTHON_M = ["-m", "fairseq_feedback"]
-needs_installed = pytest.mark.skipif(
-    not os.path.isdir(INSTALLED), reason="the package is not installed beside fairseq"
-)
+needs_installed = pytest.mark.skipif(not os.path.isdir(INSTALLED), reason="the package is not installed beside fairseq")
 
 
 def python(*args, cwd, **env):
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environ.update(env)
-    done = subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=environ, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, *args], cwd=cwd, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

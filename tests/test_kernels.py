@@ -121,9 +121,7 @@ def test_a_dropped_layer_is_the_identity():
     del p.layers[1], p.source_kv[0][1], p.source_kv[1][1]
     p.layer_kept = [True, True]
     # the dropped layer's weight weighs the output of the layer below
-    p.memory_weights = p.memory_weights._replace(
-        mix=torch.stack([mix[0], mix[1] + mix[2], mix[3]])
-    )
+    p.memory_weights = p.memory_weights._replace(mix=torch.stack([mix[0], mix[1] + mix[2], mix[3]]))
     expected, expected_memory, _ = p.run()
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(m, expected_memory, rtol=0, atol=1e-12)

@@ -285,9 +285,7 @@ class SavedBytes:
 
 @pytest.mark.parametrize("options", [{}, dict(memory_span=3, decoder_normalize_before=True)])
 def test_checkpoint_activations_change_memory_and_nothing_else(options):
-    options = dict(
-        options, dropout=0.3, attention_dropout=0.2, activation_dropout=0.1, decoder_layerdrop=0.3
-    )
+    options = dict(options, dropout=0.3, attention_dropout=0.2, activation_dropout=0.1, decoder_layerdrop=0.3)
     plain = losses_and_gradients(make_model(**options), seed=7)
     few = losses_and_gradients(make_model(checkpoint_activations=True, **options), seed=7)
     torch.testing.assert_close(few[0], plain[0])

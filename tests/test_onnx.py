@@ -151,9 +151,7 @@ def make_translator(model, dictionary, folder, translate):
 
 def assert_same_search(translator, model, dictionary, beam, lenpen=1.0, min_len=1, max_len_a=0.0, max_len_b=12):
     source, lengths, _ = make_batch(dictionary, rows=6, source=8)
-    generator = SequenceGenerator(
-        [model], dictionary, beam, max_len_a, max_len_b, min_len=min_len, len_penalty=lenpen
-    )
+    generator = SequenceGenerator([model], dictionary, beam, max_len_a, max_len_b, min_len=min_len, len_penalty=lenpen)
     expected = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})
     found = translator.search(source.numpy(), beam, lenpen, min_len, max_len_a, max_len_b)
     assert [[t for _, t in hypotheses] for hypotheses in found] == [

@@ -1,4 +1,5 @@
 """The corpus of the quickstart: its splits, its held-out pairs, and the German of its grammar."""
+
 import hashlib
 import importlib
 import os
@@ -51,8 +52,12 @@ def test_same_seed_same_bytes(folder, tmp_path):
     corpus.main(arguments(tmp_path / "again"))
     assert digest(tmp_path / "again") == digest(folder)
     environment = dict(os.environ, PYTHONHASHSEED="77", PYTHONPATH=str(FOLDER.parent.parent))
-    subprocess.run([sys.executable, str(FOLDER / "corpus.py")] + arguments(tmp_path / "other"),
-                   check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, str(FOLDER / "corpus.py")] + arguments(tmp_path / "other"),
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
     assert digest(tmp_path / "other") == digest(folder)
     corpus.main(arguments(tmp_path / "seed", seed=2))
     assert digest(tmp_path / "seed") != digest(folder)
@@ -131,32 +136,73 @@ def sentences(seed, count):
 
 
 PHRASES = [  # determiner, adjective, noun, plural; nominative, accusative, dative, genitive
-    ("the", "old", "man", False, "der alte Mann", "den alten Mann",
-     "dem alten Mann", "des alten Mannes"),
-    ("a", "small", "dog", False, "ein kleiner Hund", "einen kleinen Hund", "einem kleinen Hund",
-     "eines kleinen Hundes"),
-    ("a", "red", "flower", False, "eine rote Blume", "eine rote Blume", "einer roten Blume",
-     "einer roten Blume"),
-    ("my", "new", "book", False, "mein neues Buch", "mein neues Buch", "meinem neuen Buch",
-     "meines neuen Buches"),
-    ("", "cold", "water", False, "kaltes Wasser", "kaltes Wasser",
-     "kaltem Wasser", "kalten Wassers"),
+    ("the", "old", "man", False, "der alte Mann", "den alten Mann", "dem alten Mann", "des alten Mannes"),
+    (
+        "a",
+        "small",
+        "dog",
+        False,
+        "ein kleiner Hund",
+        "einen kleinen Hund",
+        "einem kleinen Hund",
+        "eines kleinen Hundes",
+    ),
+    ("a", "red", "flower", False, "eine rote Blume", "eine rote Blume", "einer roten Blume", "einer roten Blume"),
+    ("my", "new", "book", False, "mein neues Buch", "mein neues Buch", "meinem neuen Buch", "meines neuen Buches"),
+    ("", "cold", "water", False, "kaltes Wasser", "kaltes Wasser", "kaltem Wasser", "kalten Wassers"),
     ("", "hot", "milk", False, "heiße Milch", "heiße Milch", "heißer Milch", "heißer Milch"),
     ("", "hot", "tea", False, "heißer Tee", "heißen Tee", "heißem Tee", "heißen Tees"),
-    ("these", "expensive", "car", True, "diese teuren Autos", "diese teuren Autos",
-     "diesen teuren Autos", "dieser teuren Autos"),
-    ("many", "tired", "child", True, "viele müde Kinder",
-     "viele müde Kinder", "vielen müden Kindern",
-     "vieler müder Kinder"),
-    ("no", "old", "house", True, "keine alten Häuser", "keine alten Häuser", "keinen alten Häusern",
-     "keiner alten Häuser"),
-    ("our", "dark", "forest", False, "unser dunkler Wald", "unseren dunklen Wald",
-     "unserem dunklen Wald", "unseres dunklen Waldes"),
-    ("every", "young", "woman", False, "jede junge Frau", "jede junge Frau", "jeder jungen Frau",
-     "jeder jungen Frau"),
-    ("all", "long", "journey", True, "alle langen Reisen",
-     "alle langen Reisen", "allen langen Reisen",
-     "aller langen Reisen"),
+    (
+        "these",
+        "expensive",
+        "car",
+        True,
+        "diese teuren Autos",
+        "diese teuren Autos",
+        "diesen teuren Autos",
+        "dieser teuren Autos",
+    ),
+    (
+        "many",
+        "tired",
+        "child",
+        True,
+        "viele müde Kinder",
+        "viele müde Kinder",
+        "vielen müden Kindern",
+        "vieler müder Kinder",
+    ),
+    (
+        "no",
+        "old",
+        "house",
+        True,
+        "keine alten Häuser",
+        "keine alten Häuser",
+        "keinen alten Häusern",
+        "keiner alten Häuser",
+    ),
+    (
+        "our",
+        "dark",
+        "forest",
+        False,
+        "unser dunkler Wald",
+        "unseren dunklen Wald",
+        "unserem dunklen Wald",
+        "unseres dunklen Waldes",
+    ),
+    ("every", "young", "woman", False, "jede junge Frau", "jede junge Frau", "jeder jungen Frau", "jeder jungen Frau"),
+    (
+        "all",
+        "long",
+        "journey",
+        True,
+        "alle langen Reisen",
+        "alle langen Reisen",
+        "allen langen Reisen",
+        "aller langen Reisen",
+    ),
     ("the", None, "girl", True, "die Mädchen", "die Mädchen", "den Mädchen", "der Mädchen"),
 ]
 
@@ -164,8 +210,7 @@ PHRASES = [  # determiner, adjective, noun, plural; nominative, accusative, dati
 @pytest.mark.parametrize("row", PHRASES, ids=lambda row: row[4])
 def test_noun_phrase(row):
     adjective = {entry[0]: entry for entry in vocabulary.ADJECTIVES}.get(row[1])
-    found = [grammar.german_phrase(row[0], adjective, vocabulary.NOUN[row[2]], row[3], case)
-             for case in "NADG"]
+    found = [grammar.german_phrase(row[0], adjective, vocabulary.NOUN[row[2]], row[3], case) for case in "NADG"]
     assert found == list(row[4:])
 
 
@@ -177,9 +222,15 @@ def test_number_before_an_adjective():
 
 
 def test_numbers():
-    expected = {1: ("one", "eins"), 16: ("sixteen", "sechzehn"), 17: ("seventeen", "siebzehn"),
-                21: ("twenty-one", "einundzwanzig"), 30: ("thirty", "dreißig"),
-                66: ("sixty-six", "sechsundsechzig"), 77: ("seventy-seven", "siebenundsiebzig")}
+    expected = {
+        1: ("one", "eins"),
+        16: ("sixteen", "sechzehn"),
+        17: ("seventeen", "siebzehn"),
+        21: ("twenty-one", "einundzwanzig"),
+        30: ("thirty", "dreißig"),
+        66: ("sixty-six", "sechsundsechzig"),
+        77: ("seventy-seven", "siebenundsiebzig"),
+    }
     assert {n: vocabulary.number(n) for n in expected} == expected
 
 
@@ -191,8 +242,12 @@ def test_clock():
 
 def test_relative_pronouns():
     table = {key: row.split() for key, row in grammar.RELATIVE.items()}
-    assert table == {"m": ["der", "den", "dem", "dessen"], "f": ["die", "die", "der", "deren"],
-                     "n": ["das", "das", "dem", "dessen"], "p": ["die", "die", "denen", "deren"]}
+    assert table == {
+        "m": ["der", "den", "dem", "dessen"],
+        "f": ["die", "die", "der", "deren"],
+        "n": ["das", "das", "dem", "dessen"],
+        "p": ["die", "die", "denen", "deren"],
+    }
 
 
 VERBS = [  # ich, er, wir, infinitive, participle, auxiliary
@@ -226,15 +281,22 @@ def test_verb_endings():
 
 
 def a_clause(name, tense, place=None, time=None):
-    """"The man VERB the window" with the parts in the order that a speaker would draw them."""
+    """ "The man VERB the window" with the parts in the order that a speaker would draw them."""
     verb = {verb.en: verb for verb in vocabulary.VERBS}[name]
     speaker = grammar.Speaker(lambda: 0.0)
     man = grammar.Phrase("the man", "the man", {"N": "der Mann"}, vocabulary.NOUN["man"])
     words, finite, end = speaker.verb_group(verb, man, tense, "")
     nothing = ("", "")
-    return grammar.Clause(verb, ["the man", words, "the window"], place or nothing, time or nothing,
-                          "der Mann", [[(time or nothing)[1]], ["das Fenster"]],
-                          (finite, end), nothing)
+    return grammar.Clause(
+        verb,
+        ["the man", words, "the window"],
+        place or nothing,
+        time or nothing,
+        "der Mann",
+        [[(time or nothing)[1]], ["das Fenster"]],
+        (finite, end),
+        nothing,
+    )
 
 
 def test_separable_verb():
@@ -257,12 +319,15 @@ def test_perfect_and_modal():
     assert clause.verb_last().split() == "der Mann das Fenster aufmachen kann".split()
 
 
-@pytest.mark.parametrize("role, german", [
-    ("N", "die Kinder , die das Fenster aufgemacht hat ,"),
-    ("A", "die Kinder , die der Mann das Fenster aufgemacht hat ,"),
-    ("D", "die Kinder , denen der Mann das Fenster aufgemacht hat ,"),
-    ("G", "die Kinder , deren Frau das Fenster aufgemacht hat ,"),
-])
+@pytest.mark.parametrize(
+    "role, german",
+    [
+        ("N", "die Kinder , die das Fenster aufgemacht hat ,"),
+        ("A", "die Kinder , die der Mann das Fenster aufgemacht hat ,"),
+        ("D", "die Kinder , denen der Mann das Fenster aufgemacht hat ,"),
+        ("G", "die Kinder , deren Frau das Fenster aufgemacht hat ,"),
+    ],
+)
 def test_relative_clause(role, german):
     """The pronoun of each role; the clause itself is always the same one."""
     speaker = grammar.Speaker(lambda: 0.5)
@@ -313,11 +378,17 @@ def said(stop, capsys):
     return capsys.readouterr().err + (f"{stop.value.code}\n" if isinstance(stop.value.code, str) else "")
 
 
-@pytest.mark.parametrize("flags, told", [
-    (["--train", "0"], "--train"), (["--valid", "-3"], "--valid"), (["--test", "many"], "--test"),
-    (["--train", "9999999999"], "--train"), (["--seed", "x"], "--seed"),
-    (["--train", "1", "--valid", "1", "--test", "40"], "--test"),
-])
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        (["--train", "0"], "--train"),
+        (["--valid", "-3"], "--valid"),
+        (["--test", "many"], "--test"),
+        (["--train", "9999999999"], "--train"),
+        (["--seed", "x"], "--seed"),
+        (["--train", "1", "--valid", "1", "--test", "40"], "--test"),
+    ],
+)
 def test_bad_argument(flags, told, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         corpus.main(["--out", str(tmp_path / "out")] + flags)

@@ -20,7 +20,6 @@ for module in ("gymnasium", "popgym"):
     pytest.importorskip(module, reason=f"the problems need {module}: pip install 'fairseq-feedback[rl]'")
 
 import gymnasium  # noqa: E402
-
 from gymnasium.utils.env_checker import check_env, data_equivalence  # noqa: E402
 from gymnasium.vector import AutoresetMode  # noqa: E402
 

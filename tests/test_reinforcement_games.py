@@ -274,9 +274,7 @@ def test_dead_ends_are_opened_at_random():
     rng = np.random.default_rng(0)
     tree = np.repeat(kruskal.tree(rng.random((1, kruskal.walls)).argsort(axis=1)), 500, axis=0)
     gone = tree.copy()
-    kruskal.open_dead_ends(
-        gone, rng.random((500, kruskal.rooms)).argsort(axis=1), rng.random((500, kruskal.rooms, 4))
-    )
+    kruskal.open_dead_ends(gone, rng.random((500, kruskal.rooms)).argsort(axis=1), rng.random((500, kruskal.rooms, 4)))
     ways = np.array([(tree[0, walls] & (walls < kruskal.walls)).sum() for walls in kruskal.sides])
     ends = np.flatnonzero(ways == 1)
     removable = {wall for room in ends for wall in kruskal.sides[room] if wall < kruskal.walls and not tree[0, wall]}

@@ -6,6 +6,7 @@ The same seed gives the same bytes. No sentence, in either language, occurs twic
 Half of the test sentences hold an (adjective, noun) or (verb, object noun) pair that neither
 train nor valid holds (see held_out); the other half hold none. Every word of test is in train.
 """
+
 import argparse
 import os
 import random
@@ -46,8 +47,10 @@ def generate(seed, counts):
             keys = {english, german}
             tries += 1
             if tries > TRIES:
-                raise FeedbackError("--%s %d: the grammar finds only %d sentences that fit%s." % (
-                    split, count, len(found), "" if split == "train" else "; try a larger --train"))
+                raise FeedbackError(
+                    "--%s %d: the grammar finds only %d sentences that fit%s."
+                    % (split, count, len(found), "" if split == "train" else "; try a larger --train")
+                )
             if max(map(len, words)) > LONGEST or keys & seen or not wanted(row):
                 continue
             seen.update(keys)
@@ -104,12 +107,19 @@ def summary(splits):
         for side, name in enumerate(("English", "German")):
             words = [row[side].split() for row in rows]
             total = sum(map(len, words))
-            print("  %s: %d words (%.1f a sentence, at most %d), %d distinct" % (
-                name, total, total / len(rows), max(map(len, words)),
-                len({word for sentence in words for word in sentence})))
+            print(
+                "  %s: %d words (%.1f a sentence, at most %d), %d distinct"
+                % (
+                    name,
+                    total,
+                    total / len(rows),
+                    max(map(len, words)),
+                    len({word for sentence in words for word in sentence}),
+                )
+            )
     rows = splits["train"]
     deep = [row for row in rows if row[3] == 3][:1]
-    for row in [row for row in rows if row not in deep][:5 - len(deep)] + deep:
+    for row in [row for row in rows if row not in deep][: 5 - len(deep)] + deep:
         print("\n%s\n%s" % row[:2])
 
 
@@ -125,8 +135,9 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, required=True, help="directory for the six files")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     for split, default in (("train", 20000), ("valid", 500), ("test", 500)):
-        parser.add_argument("--" + split, type=count, default=default, metavar="COUNT",
-                            help="sentences, default: %d" % default)
+        parser.add_argument(
+            "--" + split, type=count, default=default, metavar="COUNT", help="sentences, default: %d" % default
+        )
     run(lambda: make(parser.parse_args(arguments)))
 
 

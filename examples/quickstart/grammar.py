@@ -29,30 +29,34 @@ from vocabulary import (  # a file of this folder
 
 # ---- Noun phrase -------------------------------------------------------------------------------
 # Endings for nominative, accusative, dative, genitive ("-": none), by gender; "p" is the plural.
-ARTICLE = {"m": "der den dem des", "f": "die die der der", "n": "das das dem des",
-           "p": "die die den der"}
-RELATIVE = {"m": "der den dem dessen", "f": "die die der deren", "n": "das das dem dessen",
-            "p": "die die denen deren"}
+ARTICLE = {"m": "der den dem des", "f": "die die der der", "n": "das das dem des", "p": "die die den der"}
+RELATIVE = {"m": "der den dem dessen", "f": "die die der deren", "n": "das das dem dessen", "p": "die die denen deren"}
 DETERMINER_ENDING = {
     "dies": {"m": "er en em es", "f": "e e er er", "n": "es es em es", "p": "e e en er"},
-    "ein": {"m": "- en em es", "f": "e e er er", "n": "- - em es", "p": "e e en er"}}
+    "ein": {"m": "- en em es", "f": "e e er er", "n": "- - em es", "p": "e e en er"},
+}
 ADJECTIVE_ENDING = {
     "weak": {"m": "e en en en", "f": "e e en en", "n": "e e en en", "p": "en en en en"},
     "mixed": {"m": "er en en en", "f": "e e en en", "n": "es es en en", "p": "en en en en"},
-    "strong": {"m": "er en em en", "f": "e e er er", "n": "es es em en", "p": "e e en er"}}
+    "strong": {"m": "er en em en", "f": "e e er er", "n": "es es em en", "p": "e e en er"},
+}
 DETERMINERS = {  # German stem, its endings, kind of the adjective after it
-    "the": ("", "", "weak"), "": ("", "", "strong"), "this": ("dies", "dies", "weak"),
-    "these": ("dies", "dies", "weak"), "every": ("jed", "dies", "weak"),
-    "all": ("all", "dies", "weak"), "many": ("viel", "dies", "strong"),
-    "some": ("einig", "dies", "strong")}
+    "the": ("", "", "weak"),
+    "": ("", "", "strong"),
+    "this": ("dies", "dies", "weak"),
+    "these": ("dies", "dies", "weak"),
+    "every": ("jed", "dies", "weak"),
+    "all": ("all", "dies", "weak"),
+    "many": ("viel", "dies", "strong"),
+    "some": ("einig", "dies", "strong"),
+}
 for english_word, stem in pairs("a=ein, no=kein, my=mein, his=sein, her=ihr, our=unser, their=ihr"):
     DETERMINERS[english_word] = (stem, "ein", "mixed")
 DEFINITE = "the this these my his her our their".split()
 SINGULAR = "the the the the a a a a this my his her our their every".split()
 PLURAL = "the the the these my his her our their many some all # # - -".split()  # "#": a number
 MASS = "the the the this my his her our - -".split()
-CONTRACTED = {"in dem": "im", "an dem": "am", "von dem": "vom", "zu dem": "zum", "zu der": "zur",
-              "in das": "ins"}
+CONTRACTED = {"in dem": "im", "an dem": "am", "von dem": "vom", "zu dem": "zum", "zu der": "zur", "in das": "ins"}
 
 
 def cased(table, key, case):
@@ -114,8 +118,7 @@ class Speaker:
         if determiner == "#":
             first, before = number(2 + int(self.random() ** 2 * 98))
             determiner = ""
-        elif (determiner == "the" and not determiners and noun.kind not in "lx"
-              and self.chance(0.15)):
+        elif determiner == "the" and not determiners and noun.kind not in "lx" and self.chance(0.15):
             owner = self.owner()
             first = owner.subject
             if not owner.noun:  # the name comes first: Annas rotes Auto
@@ -124,11 +127,14 @@ class Speaker:
         words = " ".join(" ".join(words).split())
         if first == "a" and words[2] in "aeiou":
             words = "an" + words[1:]
-        german = {case: german_phrase(determiner, adjective, noun, plural, case, before)
-                  + (" " + owner.german["G"] if owner and owner.noun else "") for case in "NADG"}
+        german = {
+            case: german_phrase(determiner, adjective, noun, plural, case, before)
+            + (" " + owner.german["G"] if owner and owner.noun else "")
+            for case in "NADG"
+        }
         definite = bool(owner) or determiner in DEFINITE
         phrase = Phrase(words, words, german, noun, plural, 3, definite)
-        if not owner and determiner and level < 3 and self.chance((.13, .2, .25)[level]):
+        if not owner and determiner and level < 3 and self.chance((0.13, 0.2, 0.25)[level]):
             self.add_relative(phrase, level + 1)
         return phrase
 
@@ -227,8 +233,7 @@ class Speaker:
         for place in roles:
             # Not after a modal verb: "muss kein Buch lesen" would be "need not read a book".
             no = ["no"] if roles == "A" and tense != "modal" and self.chance(0.06) else None
-            thing = head if place == role else self.phrase(
-                "p" if place == "D" else verb.objects, level, subject, no)
+            thing = head if place == role else self.phrase("p" if place == "D" else verb.objects, level, subject, no)
             if thing.noun:
                 self.pairs.add(("verb", verb.en, thing.noun.en))
             if place == role:
@@ -238,8 +243,7 @@ class Speaker:
             if place == "P":
                 last.append(thing.after(*verb.preposition))
             else:
-                (pronouns if thing.pronoun else definite if thing.definite else indefinite).append(
-                    thing.german[place])
+                (pronouns if thing.pronoun else definite if thing.definite else indefinite).append(thing.german[place])
         if frame == "k":
             adjective = self.pick(subject.noun.adjectives if subject.noun else PERSONAL)
             if subject.noun:
@@ -279,8 +283,14 @@ class Speaker:
         return Clause(verb, en, place, time, subject.german["N"], middle, (finite, end), extra)
 
     def time(self, tense):
-        kind = self.pick({"present": "word day clock", "past": "word day clock date ago year event",
-                          "modal": "word day clock event", "perfect": "word"}[tense].split())
+        kind = self.pick(
+            {
+                "present": "word day clock",
+                "past": "word day clock date ago year event",
+                "modal": "word day clock event",
+                "perfect": "word",
+            }[tense].split()
+        )
         if kind == "word":
             return self.pick(TIMES[tense])
         if kind == "day":
@@ -343,8 +353,11 @@ class Speaker:
         if kind < 0.62:
             en, de = self.main(*usual)
         elif kind < 0.72:
-            (en, de), word, (en2, de2) = self.main(*usual), self.pick(
-                [("and", "und"), ("but", ", aber")]), self.main(*usual)
+            (en, de), word, (en2, de2) = (
+                self.main(*usual),
+                self.pick([("and", "und"), ("but", ", aber")]),
+                self.main(*usual),
+            )
             en, de = " ".join([en, word[0], en2]), " ".join([de, word[1], de2])
         else:
             tense = self.pick(["present", "past"])
@@ -377,8 +390,7 @@ class Clause:
     def verb_second(self, front=""):
         """front: what comes first instead of the subject, "clause" if that is there already."""
         first = self.adverbials.get(front, ("", ""))[1]
-        words = [first, self.finite, self.subject] if first or front == "clause" else [
-            self.subject, self.finite]
+        words = [first, self.finite, self.subject] if first or front == "clause" else [self.subject, self.finite]
         rest = [word for word in self.middle if not first or word != first]
         return " ".join(words + rest + [self.end, self.extra[1]])
 

@@ -35,8 +35,11 @@ NOUN_TABLE = {
         Lärm m -""",
 }
 PLACE_PREPOSITION = {  # of a place, English and German, where it is not in, in
-    "station": ("at", "an"), "river": ("at", "an"), "bridge": ("on", "auf"),
-    "mountain": ("on", "auf")}
+    "station": ("at", "an"),
+    "river": ("at", "an"),
+    "bridge": ("on", "auf"),
+    "mountain": ("on", "auf"),
+}
 # Adjectives: English German classes of the nouns they go with [stem before an ending].
 ADJECTIVE_TABLE = """old alt parctvol, young jung pa, small klein pactvol, big groß actvol, tall
     groß p, friendly freundlich p, tired müde pa müd, rich reich p, famous berühmt prl, hungry
@@ -80,21 +83,26 @@ VERB_TABLE = """be was been/sein ist gewesen/k/pppppactvlor//, see saw seen/sehe
     gewusst/c/p/dass ob/sn, say said said/sagen/c/p/dass/l, think thought thought/denken denkt
     gedacht/c/p/dass/sl, believe/glauben/c/p/dass/sl, ask/fragen/c/p/ob/l"""
 # The forms for I, he, we: a modal verb or will in English, then in German.
-MODALS = [("can", "can", "can", "kann", "kann", "können"),
-          ("must", "must", "must", "muss", "muss", "müssen"),
-          ("want to", "wants to", "want to", "will", "will", "wollen"),
-          ("may", "may", "may", "darf", "darf", "dürfen"),
-          ("should", "should", "should", "sollte", "sollte", "sollten"),
-          ("will", "will", "will", "werde", "wird", "werden")]
+MODALS = [
+    ("can", "can", "can", "kann", "kann", "können"),
+    ("must", "must", "must", "muss", "muss", "müssen"),
+    ("want to", "wants to", "want to", "will", "will", "wollen"),
+    ("may", "may", "may", "darf", "darf", "dürfen"),
+    ("should", "should", "should", "sollte", "sollte", "sollten"),
+    ("will", "will", "will", "werde", "wird", "werden"),
+]
 HABEN, SEIN, WAR = ("habe", "hat", "haben"), ("bin", "ist", "sind"), ("war", "war", "waren")
 PRONOUNS = [  # English subject, object; German nominative, accusative, dative; person, plural
-    ("I", "me", "ich", "mich", "mir", 1, False), ("he", "him", "er", "ihn", "ihm", 3, False),
-    ("she", "her", "sie", "sie", "ihr", 3, False), ("we", "us", "wir", "uns", "uns", 1, True),
-    ("they", "them", "sie", "sie", "ihnen", 3, True)]
+    ("I", "me", "ich", "mich", "mir", 1, False),
+    ("he", "him", "er", "ihn", "ihm", 3, False),
+    ("she", "her", "sie", "sie", "ihr", 3, False),
+    ("we", "us", "wir", "uns", "uns", 1, True),
+    ("they", "them", "sie", "sie", "ihnen", 3, True),
+]
 
 
 def pairs(text):
-    """"today=heute, now=jetzt" as a list of pairs."""
+    """ "today=heute, now=jetzt" as a list of pairs."""
     return [tuple(entry.strip().split("=")) for entry in text.split(",")]
 
 
@@ -112,21 +120,26 @@ TIMES = {
     "past": pairs("""yesterday=gestern, last week=letzte Woche, last year=letztes Jahr,
         last month=letzten Monat, yesterday evening=gestern Abend"""),
     "modal": pairs("tomorrow=morgen, next week=nächste Woche, next year=nächstes Jahr"),
-    "perfect": pairs("today=heute, this week=diese Woche")}
+    "perfect": pairs("today=heute, this week=diese Woche"),
+}
 OFTEN = pairs("often=oft, always=immer, sometimes=manchmal, rarely=selten, never=nie")
 EVENT_PREPOSITIONS = [  # English, German, case, the events
     ("because of", "wegen", "G", "storm rain noise war exam"),
     ("despite", "trotz", "G", "storm rain noise war"),
     ("during", "während", "G", "concert exam journey game war storm"),
     ("after", "nach", "D", "concert exam journey game war storm"),
-    ("before", "vor", "D", "concert exam journey game war storm")]
+    ("before", "vor", "D", "concert exam journey game war storm"),
+]
 CONJUNCTIONS = {  # "when" depends on the tense; "if" is wenn here, but ob after know and ask
-    "present": pairs("because=weil, although=obwohl, when=wenn, if=wenn, before=bevor, "
-                     "while=während"),
-    "past": pairs("because=weil, although=obwohl, when=als, before=bevor, while=während")}
+    "present": pairs("because=weil, although=obwohl, when=wenn, if=wenn, before=bevor, while=während"),
+    "past": pairs("because=weil, although=obwohl, when=als, before=bevor, while=während"),
+}
 FOLLOWING = {  # the tenses that a clause may have inside a clause of this tense
-    "present": ("present", "present", "past", "modal"), "past": ("past",),
-    "perfect": ("past", "perfect"), "modal": ("present", "modal")}
+    "present": ("present", "present", "past", "modal"),
+    "past": ("past",),
+    "perfect": ("past", "perfect"),
+    "modal": ("present", "modal"),
+}
 ONES = pairs("""zero=null, one=eins, two=zwei, three=drei, four=vier, five=fünf, six=sechs,
     seven=sieben, eight=acht, nine=neun, ten=zehn, eleven=elf, twelve=zwölf, thirteen=dreizehn,
     fourteen=vierzehn, fifteen=fünfzehn, sixteen=sechzehn, seventeen=siebzehn, eighteen=achtzehn,
@@ -188,8 +201,15 @@ class Verb:
         self.auxiliary = SEIN if "S" in self.marks else HABEN
         self.frame, *self.preposition = frame.split(":")
         # "They read" could be past or present, so read has no past here; be has no perfect.
-        self.tenses = ("present" if "n" in self.marks else "present past modal" if frame == "k" else
-                       "present perfect modal" if base == "read" else "present past perfect modal")
+        self.tenses = (
+            "present"
+            if "n" in self.marks
+            else "present past modal"
+            if frame == "k"
+            else "present perfect modal"
+            if base == "read"
+            else "present past perfect modal"
+        )
 
 
 ADJECTIVES = [tuple(row.split()) for row in ADJECTIVE_TABLE.split(",")]
@@ -206,5 +226,4 @@ def verbs_for(role, kind):
     if role == "N":
         found = [verb for verb in VERBS if kind in verb.subjects]
         return found + [VERBS[0]] * 5  # "be" more often
-    return [verb for verb in VERBS if verb.frame in frames[role]
-            and kind in ("p" if role == "D" else verb.objects)]
+    return [verb for verb in VERBS if verb.frame in frames[role] and kind in ("p" if role == "D" else verb.objects)]

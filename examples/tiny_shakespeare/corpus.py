@@ -66,9 +66,7 @@ def split(text):
         first = text.index("\n\n", int(0.9 * len(text))) + 2
         second = text.index("\n\n", int(0.95 * len(text))) + 2
     except ValueError:
-        raise FeedbackError(
-            "the text has no empty lines in its last tenth: is it the right file, and whole?"
-        ) from None
+        raise FeedbackError("the text has no empty lines in its last tenth: is it the right file, and whole?") from None
     return text[:first], text[first:second], text[second:]
 
 

@@ -8,9 +8,7 @@ from torch import Tensor
 from .weights import Choices, LayerDropout, Settings
 
 
-def draw(
-    x: Tensor, slots: int, source: int, ffn_width: int, layers: int, settings: Settings
-) -> List[LayerDropout]:
+def draw(x: Tensor, slots: int, source: int, ffn_width: int, layers: int, settings: Settings) -> List[LayerDropout]:
     """Choices for T steps of every layer.
 
     x: (T, B, C); slots: M after the last step; source: S, 0 = no cross-attention.
@@ -25,9 +23,7 @@ def draw(
             cross_out = _keep(x, [steps, rows, width], settings.dropout)
         drawn.append(
             LayerDropout(
-                memory_attn=_keep(
-                    x, [steps, rows, settings.heads, slots], settings.attention_dropout
-                ),
+                memory_attn=_keep(x, [steps, rows, settings.heads, slots], settings.attention_dropout),
                 attn_out=_keep(x, [steps, rows, width], settings.dropout),
                 cross_attn=cross_attn,
                 cross_out=cross_out,

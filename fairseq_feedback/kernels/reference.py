@@ -206,9 +206,7 @@ def attend_source(
 def feed_forward(x: Tensor, w: LayerWeights, keep: Optional[LayerDropout], s: Settings) -> Tensor:
     """The feed-forward sublayer (3)."""
     z = activate(linear(norm(x, w.ffn_norm) if s.pre_norm else x, w.fc1), s.activation)
-    z = dropout_choices.apply(
-        z, keep.activation if keep is not None else None, s.activation_dropout
-    )
+    z = dropout_choices.apply(z, keep.activation if keep is not None else None, s.activation_dropout)
     z = linear(z, w.fc2)
     x = x + dropout_choices.apply(z, keep.ffn_out if keep is not None else None, s.dropout)
     return x if s.pre_norm else norm(x, w.ffn_norm)
@@ -245,9 +243,7 @@ def attend(
     weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)
     used = weights
     if keep is not None:
-        used = dropout_choices.apply(
-            weights, keep.reshape(rows, beams, heads, -1).transpose(1, 2), p
-        )
+        used = dropout_choices.apply(weights, keep.reshape(rows, beams, heads, -1).transpose(1, 2), p)
     z = torch.matmul(used[:, :, :, :slots], value)  # (R, H, beams, D)
     if own is not None:
         z = z + used[:, :, :, slots:] * own[1].view(rows, beams, heads, width).transpose(1, 2)

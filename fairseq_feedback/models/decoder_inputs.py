@@ -80,9 +80,7 @@ class DecoderInputs(DecoderWeights):
         source = 0 if cross is None else cross.keys.size(3)
         return dropout.draw(x, slots, source, self.ffn_width, self.num_layers, settings)
 
-    def project_source(
-        self, encoder_out: Optional[Dict[str, List[Tensor]]], weights: Weights
-    ) -> Optional[CrossMemory]:
+    def project_source(self, encoder_out: Optional[Dict[str, List[Tensor]]], weights: Weights) -> Optional[CrossMemory]:
         """The encoder's keys and values for all layers; as many rows as `encoder_out` has."""
         if encoder_out is None or len(encoder_out["encoder_out"]) == 0 or len(weights.source_keys) == 0:
             return None

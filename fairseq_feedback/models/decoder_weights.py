@@ -27,9 +27,7 @@ class DecoderWeights(TransformerDecoderBase):
         self.layers = nn.ModuleList([self.layers[i] for i in range(self.num_layers)])
         self.heads = cfg.decoder.attention_heads
         self.pre_norm = cfg.decoder.normalize_before
-        self.memory = FeedbackMemory(
-            self.num_layers, self.embed_dim, self.heads, cfg.memory, self.pre_norm
-        )
+        self.memory = FeedbackMemory(self.num_layers, self.embed_dim, self.heads, cfg.memory, self.pre_norm)
         if str(cfg.decoder_init) == "authors":
             initialisation.as_authors(self.layers, self.memory, self.pre_norm)
         name = FeedbackDecoderLayer.__name__
@@ -107,9 +105,7 @@ class DecoderWeights(TransformerDecoderBase):
                     keys.append(Affine(attn.k_proj.weight, attn.k_proj.bias))
                     values.append(Affine(attn.v_proj.weight, attn.v_proj.bias))
                 if attn.memory_layer_norm is not None:
-                    norms.append(
-                        Affine(attn.memory_layer_norm.weight, attn.memory_layer_norm.bias)
-                    )
+                    norms.append(Affine(attn.memory_layer_norm.weight, attn.memory_layer_norm.bias))
                 elif self.pre_norm:
                     norms.append(Affine(layer.self_attn_layer_norm.weight, layer.self_attn_layer_norm.bias))
         positions: Optional[Tensor] = None

@@ -33,12 +33,8 @@ class FeedbackTransformerConfig(FairseqDataclass):
     encoder_layers: Optional[int] = option(None, "num encoder layers")
     encoder_attention_heads: Optional[int] = option(None, "num encoder attention heads")
     encoder_layerdrop: Optional[float] = option(None, "LayerDrop probability for the encoder")
-    decoder_embed_dim: Optional[int] = option(
-        None, "decoder embedding dimension (default: the encoder's)"
-    )
-    decoder_ffn_embed_dim: Optional[int] = option(
-        None, "decoder embedding dimension for FFN (default: the encoder's)"
-    )
+    decoder_embed_dim: Optional[int] = option(None, "decoder embedding dimension (default: the encoder's)")
+    decoder_ffn_embed_dim: Optional[int] = option(None, "decoder embedding dimension for FFN (default: the encoder's)")
     decoder_layers: Optional[int] = option(None, "num decoder layers")
     decoder_attention_heads: Optional[int] = option(None, "num decoder attention heads")
     decoder_layerdrop: Optional[float] = option(
@@ -49,17 +45,13 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "decoder output dimension, an extra linear layer if different (default: --decoder-embed-dim)",
     )
     dropout: Optional[float] = option(None, "dropout probability")
-    attention_dropout: Optional[float] = option(
-        None, "dropout probability for attention weights"
-    )
+    attention_dropout: Optional[float] = option(None, "dropout probability for attention weights")
     activation_dropout: float = field(
         default=0.0,
         metadata={"help": "dropout probability after activation in FFN", "alias": "--relu-dropout"},
     )
 
-    memory_span: int = option(
-        0, "how many past steps the feedback memory attention of a step sees; 0 = all"
-    )
+    memory_span: int = option(0, "how many past steps the feedback memory attention of a step sees; 0 = all")
     memory_composition: str = option(
         "weighted",
         "what the memory is made of: weighted (a learned mix of the embedding and all layers), mean (of these), "
@@ -83,48 +75,30 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "--decoder-normalize-before, what ends a sublayer is divided by sqrt(2 * layers))",
     )
 
-    activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = option(
-        "relu", "activation function to use"
-    )
+    activation_fn: ChoiceEnum(utils.get_available_activation_fns()) = option("relu", "activation function to use")
     encoder_normalize_before: bool = option(False, "apply layernorm before each encoder block")
     decoder_normalize_before: bool = option(False, "apply layernorm before each decoder block")
-    no_decoder_final_norm: bool = option(
-        False, "don't add an extra layernorm after the last decoder block"
-    )
+    no_decoder_final_norm: bool = option(False, "don't add an extra layernorm after the last decoder block")
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
     no_scale_embedding: bool = option(False, "don't scale embeddings by sqrt(embed_dim)")
     no_cross_attention: bool = option(False, "do not perform cross-attention")
-    encoder_learned_pos: bool = option(
-        False, "use learned positional embeddings in the encoder"
-    )
-    decoder_learned_pos: bool = option(
-        False, "use learned positional embeddings in the decoder"
-    )
+    encoder_learned_pos: bool = option(False, "use learned positional embeddings in the encoder")
+    decoder_learned_pos: bool = option(False, "use learned positional embeddings in the decoder")
     no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
-    max_source_positions: int = option(
-        DEFAULT_MAX_SOURCE_POSITIONS, "maximum input length supported by the encoder"
-    )
-    max_target_positions: int = option(
-        DEFAULT_MAX_TARGET_POSITIONS, "maximum output length supported by the decoder"
-    )
-    share_decoder_input_output_embed: bool = option(
-        False, "share decoder input and output embeddings"
-    )
+    max_source_positions: int = option(DEFAULT_MAX_SOURCE_POSITIONS, "maximum input length supported by the encoder")
+    max_target_positions: int = option(DEFAULT_MAX_TARGET_POSITIONS, "maximum output length supported by the decoder")
+    share_decoder_input_output_embed: bool = option(False, "share decoder input and output embeddings")
     share_all_embeddings: bool = option(
         False,
         "share encoder, decoder and output embeddings (requires shared dictionary and embed dim)",
     )
-    merge_src_tgt_embed: bool = option(
-        False, "merge the source and target embedding tables into one"
-    )
+    merge_src_tgt_embed: bool = option(False, "merge the source and target embedding tables into one")
     encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
     decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
     adaptive_softmax_cutoff: Optional[List[int]] = option(
         None, "list of adaptive softmax cutoff points, for the adaptive_loss criterion"
     )
-    adaptive_softmax_dropout: float = option(
-        0.0, "adaptive softmax dropout for the tail projections"
-    )
+    adaptive_softmax_dropout: float = option(0.0, "adaptive softmax dropout for the tail projections")
     adaptive_softmax_factor: float = option(4, "adaptive softmax factor")
     encoder_layers_to_keep: Optional[str] = option(
         None, "which encoder layers to keep when pruning, a comma-separated list"
@@ -137,9 +111,7 @@ class FeedbackTransformerConfig(FairseqDataclass):
         "keep few activations and recompute the rest in backward: the encoder's by layer, "
         "the decoder's by segments of time",
     )
-    encoder_xformers_att_config: Optional[str] = option(
-        None, "config for xFormers attention in the encoder"
-    )
+    encoder_xformers_att_config: Optional[str] = option(None, "config for xFormers attention in the encoder")
     min_params_to_wrap: int = option(
         DEFAULT_MIN_PARAMS_TO_WRAP,
         "minimum number of params for a layer to be wrapped with FSDP()",

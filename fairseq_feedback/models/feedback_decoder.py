@@ -46,13 +46,9 @@ class FeedbackDecoder(TeacherForcing, IncrementalDecoding):
             attn_layer = self.num_layers - 1
 
         if incremental_state is None:
-            x, new_memory, attn = self.run_sequence(
-                prev_output_tokens, encoder_out, attn_layer, memory
-            )
+            x, new_memory, attn = self.run_sequence(prev_output_tokens, encoder_out, attn_layer, memory)
         else:
-            x, new_memory, attn = self.run_new_steps(
-                prev_output_tokens, encoder_out, incremental_state, attn_layer
-            )
+            x, new_memory, attn = self.run_new_steps(prev_output_tokens, encoder_out, incremental_state, attn_layer)
 
         if attn is not None:
             if alignment_heads is not None:

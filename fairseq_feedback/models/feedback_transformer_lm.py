@@ -179,9 +179,7 @@ class FeedbackLMDecoder(FeedbackDecoder):
         """
         Scores (B, T, V) and a dictionary, see extract_features. `memory`: of the steps before, (N, B, C).
         """
-        x, extra = self.extract_features(
-            prev_output_tokens, None, incremental_state=incremental_state, memory=memory
-        )
+        x, extra = self.extract_features(prev_output_tokens, None, incremental_state=incremental_state, memory=memory)
         x = self.output_dropout(x)
         if not features_only:
             x = self.output_layer(x)

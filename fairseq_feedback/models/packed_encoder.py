@@ -57,9 +57,7 @@ class PackedEncoder(TransformerEncoderBase):
             seen = ~padding[:, None, None, :]
         for i, weights in enumerate(layers):
             layer = self.layers[i]
-            x = kernel.layer(
-                x, seen, weights, layer.self_attn.num_heads, layer.normalize_before, self.activation
-            )
+            x = kernel.layer(x, seen, weights, layer.self_attn.num_heads, layer.normalize_before, self.activation)
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         return {

@@ -76,9 +76,7 @@ class FeedbackLMTask(StreamTask, LanguageModelingTask):
 
     def eval_lm_dataloader(self, dataset, batch_size=None, context_window=0, **kwargs):
         if not isinstance(dataset, Corpus):
-            return super().eval_lm_dataloader(
-                dataset, batch_size=batch_size, context_window=context_window, **kwargs
-            )
+            return super().eval_lm_dataloader(dataset, batch_size=batch_size, context_window=context_window, **kwargs)
         if context_window > 0:
             raise FeedbackError(
                 f"--context-window {context_window}: leave it out, the memory is the context of every block"
@@ -99,8 +97,7 @@ class FeedbackLMTask(StreamTask, LanguageModelingTask):
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
         total = {
-            name: sum(log.get(name, 0) for log in logging_outputs)
-            for name in ("ntokens", "nwords", "nchars", "nbytes")
+            name: sum(log.get(name, 0) for log in logging_outputs) for name in ("ntokens", "nwords", "nchars", "nbytes")
         }
         if not total["nchars"]:
             return

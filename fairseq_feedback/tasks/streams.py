@@ -58,9 +58,7 @@ class StreamTask:
 
     def get_batch_iterator(self, dataset, max_tokens=None, max_sentences=None, **kwargs):
         if not isinstance(dataset, Corpus):
-            return super().get_batch_iterator(
-                dataset, max_tokens=max_tokens, max_sentences=max_sentences, **kwargs
-            )
+            return super().get_batch_iterator(dataset, max_tokens=max_tokens, max_sentences=max_sentences, **kwargs)
         epoch, workers = kwargs.get("epoch", 1), kwargs.get("num_shards", 1)
         length, first, rows, batches = self.args.tokens_per_sample, None, max_sentences or 1, 1
         if dataset.trains:

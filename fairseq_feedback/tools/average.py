@@ -16,9 +16,7 @@ from fairseq_feedback.tools.program import quiet
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        "--inputs", required=True, nargs="+", help="checkpoint files, or one folder of checkpoints"
-    )
+    parser.add_argument("--inputs", required=True, nargs="+", help="checkpoint files, or one folder of checkpoints")
     parser.add_argument("--output", required=True, help="file to write")
     last = parser.add_mutually_exclusive_group()
     last.add_argument(
@@ -46,9 +44,7 @@ def select(args):
     by_number = args.num_epoch_checkpoints is not None or args.num_update_checkpoints is not None
     if not by_number:
         if args.checkpoint_upper_bound is not None:
-            raise FeedbackError(
-                "--checkpoint-upper-bound needs --num-epoch-checkpoints or --num-update-checkpoints"
-            )
+            raise FeedbackError("--checkpoint-upper-bound needs --num-epoch-checkpoints or --num-update-checkpoints")
         paths = args.inputs
     else:
         paths = numbered(args)
@@ -104,9 +100,7 @@ def average(paths):
             raise FeedbackError(f"{path} and {paths[0]} are of different models: {odd} is in one only")
         for name, tensor in weights.items():
             if name in sums and tensor.shape != sums[name].shape:
-                raise FeedbackError(
-                    f"{path} and {paths[0]} are of different models: {name} has another shape"
-                )
+                raise FeedbackError(f"{path} and {paths[0]} are of different models: {name} has another shape")
             dtypes[name] = tensor.dtype
             wide = tensor.double() if tensor.dtype == torch.float64 else tensor.float()
             sums[name] = sums[name] + wide if name in sums else wide

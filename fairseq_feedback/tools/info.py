@@ -1,6 +1,6 @@
 """What is here: versions, the folder for --user-dir, architectures, what this machine can, extras.
 
-    fairseq-feedback info
+fairseq-feedback info
 """
 
 import os

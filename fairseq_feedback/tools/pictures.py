@@ -1,6 +1,5 @@
 """How the tools' pictures look, and how they are written."""
 
-import logging
 import os
 
 from fairseq_feedback.errors import FeedbackError
@@ -42,7 +41,6 @@ def check(flag, path):
 
 def draw(path, width, height, content):
     """Write a picture, in inches, that content(figure) fills."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq's import makes all loggers say everything
     import matplotlib
     from matplotlib.figure import Figure
 

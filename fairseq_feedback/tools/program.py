@@ -23,6 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(main):
     """Call main(). A mistake of the user, a full disk and Ctrl-C end the process by one sentence."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq makes all loggers say everything
     try:
         main()
         sys.stdout.flush()  # here, where a full disk still becomes a sentence

@@ -59,9 +59,7 @@ def steps_done(cache: Cache) -> int:
 def cross_memory(cache: Cache) -> Optional[CrossMemory]:
     if "cross_keys" not in cache:
         return None
-    return CrossMemory(
-        _get(cache, "cross_keys"), _get(cache, "cross_values"), cache["cross_padding"]
-    )
+    return CrossMemory(_get(cache, "cross_keys"), _get(cache, "cross_values"), cache["cross_padding"])
 
 
 def seen(cache: Cache, settings: Settings) -> Seen:

@@ -288,9 +288,7 @@ class _Norm:
         if dy.dtype != x.dtype:
             dy = dy.to(x.dtype)
         self.d_steps[i].copy_(dy)
-        return _layer_norm_backward(
-            dy, x, self.shape, mean, rstd, self.w.weight, self.w.bias, (True, False, False)
-        )[0]
+        return _layer_norm_backward(dy, x, self.shape, mean, rstd, self.w.weight, self.w.bias, (True, False, False))[0]
 
     def leave_block(self, total: Affine, n: Optional[int] = None) -> None:
         n = self.x.size(0) if n is None else n

@@ -14,9 +14,7 @@ logger = logging.getLogger(__name__)
 KERNELS = {"reference": reference, "bptt": bptt, "parallel": parallel}
 
 
-def run(
-    inputs: Inputs, wanted: str, by_segments: bool, said: Set[str]
-) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+def run(inputs: Inputs, wanted: str, by_segments: bool, said: Set[str]) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """wanted: auto, bptt or reference; said: what the log has been told, once a model.
 
     Where no step waits for another there is no loop to make fast, so bptt is another kernel's name for all at once.
