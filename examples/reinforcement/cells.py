@@ -65,9 +65,8 @@ TASKS = {
     "maze_turns": Task(MAZE, {"size": 5, "colours": 4}, (100,), 2_000_000, SMALL, **MAZES),
     "maze_easy": Task(MAZE, {"size": 5, "colours": 4, "directions": "four"}, (100,), 2_000_000, SMALL, **MAZES),
     "water_maze": Task(WATER, {"size": 5}, (100,), 2_000_000, SMALL, **MAZES),
-    # As many frames, and steps to read, as others have given these two.
+    # As many frames, and steps to read, as others have given it.
     "repeat_previous": Task(POPGYM, {"task": "RepeatPreviousEasy"}, (64,), 2_000_000, SMALL, **MAZES),
-    "autoencode": Task(POPGYM, {"task": "AutoencodeEasy"}, (64,), 2_000_000, SMALL, **MAZES),
 }  # fmt: skip
 
 # The paper's sizes, for GPUs; of the corridor it gives none, and of the mazes' frames those of the water maze alone.
@@ -80,7 +79,6 @@ PAPER = {
     "water_maze": Task(WATER, {}, (200,), 500_000_000, models(2, 64, 1, 3e-4, recurrent_rate=4e-4), 64, 200,
                        Costs(entropy=1e-4), **RMSPROP),
     "repeat_previous": TASKS["repeat_previous"],
-    "autoencode": TASKS["autoencode"],
 }  # fmt: skip
 
 
