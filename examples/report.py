@@ -82,7 +82,9 @@ def scores(path, output):
         columns, settings = {f"tokenized BLEU{split}": f"{scored['tokenized']['score']:.2f}"}, []
         if "detokenized" in scored:
             columns["sacrebleu"] = f"{scored['detokenized']['score']:.2f}"
+            columns["chrF"] = f"{scored['detokenized']['chrf_score']:.2f}"
             settings.append("sacrebleu: " + scored["detokenized"]["signature"])
+            settings.append("chrF: " + scored["detokenized"]["chrf_signature"])
     columns["words/s"] = words_per_second(output)
     return columns, settings
 

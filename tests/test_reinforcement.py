@@ -298,12 +298,12 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 
 def test_feedback_learns_to_remember(tmp_path):
-    """Three symbols, asked for up to 8 steps later, with a span of 3: chance is a third."""
-    model = cells.Model(Sizes(1, 32, 2, 3), 3e-3)
-    task = cells.Task(recall.NAME, {"longest": 8}, (3,), 80_000, {}, 64, 16, a2c.Costs(0.95, 0.01))
+    """Three symbols, asked for up to 6 steps later, with a span of 3: chance is a third."""
+    model = cells.Model(Sizes(1, 32, 2, 3), 5e-3)
+    task = cells.Task(recall.NAME, {"longest": 6}, (3,), 160_000, {}, 64, 16, a2c.Costs(0.95, 0.01))
     torch.manual_seed(1)
     made = training.Training(
-        task, model, agents.build("feedback", SLOTS, ACTIONS, model.sizes), recall.Recall(64, longest=8), 1
+        task, model, agents.build("feedback", SLOTS, ACTIONS, model.sizes), recall.Recall(64, longest=6), 1
     )
     while made.frames < task.frames and made.actor.reward().get("reward", 0) <= 0.95:
         made.update()
@@ -375,6 +375,12 @@ def test_cells_are_printed(paper, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     tasks = (cells.PAPER if paper else cells.TASKS).values()
     assert len(printed) == 2 * sum(2 * len(task.spans) + 2 for task in tasks) == len(set(printed))
+
+
+def test_a_task_that_the_paper_does_not_have(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--dry-run", "--paper", "--tasks", "maze_large", "corridor"])
+    with pytest.raises(FeedbackError, match="does not have all of maze_large corridor, but corridor, maze_turns"):
+        command_line.main()
 
 
 @pytest.mark.parametrize(

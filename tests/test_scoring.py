@@ -95,9 +95,12 @@ def test_detokenized_bleu_is_sacrebleus(texts):
         text = [MosesDetokenizer(lang="de").detokenize(line.split()) + "\n" for line in lines(texts / name)]
         (texts / f"{name}.raw").write_text("".join(text), encoding="utf-8")
     command = [sys.executable, "-m", "sacrebleu", texts / "ref.raw", "-i", texts / "hyp.raw", "-w", "2", "-f", "json"]
-    theirs = json.loads(subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout)
+    command += ["-m", "bleu", "chrf"]
+    printed_by_it = subprocess.run(list(map(str, command)), capture_output=True, check=True).stdout
+    theirs, chrf = json.loads(printed_by_it)
     ours = json.loads((texts / "new" / "scores.json").read_text())["detokenized"]
     assert round(ours["score"], 2) == theirs["score"] and ours["signature"] == theirs["signature"]
+    assert round(ours["chrf_score"], 2) == chrf["score"] and ours["chrf_signature"] == chrf["signature"]
     assert f"detokenized: BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{theirs['version']} = " in printed
     given = tool("score bleu", *flags, "--raw-references", texts / "ref.raw").stdout
     assert given == printed

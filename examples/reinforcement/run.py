@@ -26,7 +26,7 @@ EPISODES = 100  # of the best player
 
 def main():
     parser = Parser(__doc__)
-    parser.add_argument("--tasks", nargs="+", choices=list(cells.TASKS), default=list(cells.TASKS), metavar="TASK",
+    parser.add_argument("--tasks", nargs="+", choices=list(cells.TASKS), metavar="TASK",
                         help=f"of {', '.join(cells.TASKS)} (all)")  # fmt: skip
     parser.add_argument("--agents", nargs="+", choices=NAMES, default=list(NAMES), metavar="AGENT",
                         help=f"of {', '.join(NAMES)} (all)")  # fmt: skip
@@ -66,7 +66,10 @@ def tasks(args):
         for value in values:
             if value is not None and value < 1:
                 raise FeedbackError(f"--{name} {value}: give at least 1")
-    found = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
+    known = cells.PAPER if args.paper else cells.TASKS
+    found = {name: known.get(name) for name in args.tasks or known}
+    if None in found.values():
+        raise FeedbackError(f"--paper: the paper does not have all of {' '.join(found)}, but {', '.join(known)}")
     if args.frames:
         found = {name: task._replace(frames=args.frames) for name, task in found.items()}
     if args.spans:

@@ -63,8 +63,8 @@ TASKS = {
     "swaps_s5": Task("swaps_s5", 3, 32, 3200, (32, 64, 128, 256, 512, 1024, 4096), models(2, 128, 8, 1e-3),
                      chance=100 / 120),
     "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024, "40-256"), models(1, 64, 4, 1e-3), chance=50),
-    "s5": Task("s5", 3, 32, 7000, (32, 64, 128, 256, 512), models(2, 192, 8, 6e-4), grow_at=90, weight_decay=0.01,
-               chance=100 / 120),
+    "s5": Task("s5", 3, 32, 8000, (32, 64, 128, 256, 512), models(2, 128, 4, 1.5e-3), grow_at=85, weight_decay=0.01,
+               rows=1024, total=4096, hold=0.35, chance=100 / 120),
     "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255, "40-256"), models(2, 128, 8, 1e-3), supervisions=(LAST,),
                     chance=20),
     "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256, "40-256"), models(2, 128, 16, 1e-3),
@@ -80,8 +80,8 @@ TASKS = {
                     chance=10),
     "counting": Task("counting", 1, 50, 2000, (50, 1000), models(2, 128, 128, 1e-3), rows=32, supervisions=(ALL,)),
     "s3": Task("s3", 3, 32, 2000, (32, 64, 256, 512), models(2, 128, 8, 1e-3), chance=100 / 6),
-    "a5": Task("a5", 3, 32, 7000, (32, 64, 256, 512), models(2, 192, 8, 6e-4), grow_at=90, weight_decay=0.01,
-               chance=100 / 60),
+    "a5": Task("a5", 3, 32, 8000, (32, 64, 256, 512), models(2, 128, 4, 1.5e-3), grow_at=85, weight_decay=0.01,
+               rows=1024, total=4096, hold=0.35, chance=100 / 60),
 }  # fmt: skip
 
 # The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of the other one for the rest.

@@ -1,4 +1,4 @@
-"""BLEU of translations: tokenized, as fairseq's authors print it, and detokenized, by sacrebleu.
+"""BLEU of translations: tokenized, as fairseq's authors print it; BLEU and chrF of detokenized text, by sacrebleu.
 
     fairseq-feedback score bleu --generated generate-test.txt
     fairseq-feedback score bleu --hypotheses hyp.tok.de --references ref.tok.de --compound-split
@@ -6,8 +6,8 @@
 
 Tokenized BLEU compares the words as they are, without smoothing, as multi-bleu.perl and fairseq do. It depends on the
 tokenizer, so compare it only with scores of the same protocol. (fairseq compares hashes of n-grams, of which a few
-collide: it can print a hundredth more.) With --detokenize, sacrebleu's score and signature follow; that one can be
-compared between papers.
+collide: it can print a hundredth more.) With --detokenize, sacrebleu's BLEU and chrF follow, each with its signature;
+these can be compared between papers.
 
 From the output of fairseq-generate, hypotheses are the H- lines and references the T- lines. Run fairseq-generate
 with --remove-bpe and without --bpe and --tokenizer; otherwise T- lines are not tokenized like the H- lines.
@@ -47,6 +47,7 @@ def main(args):
         raw = args.raw_references and read_lines(args.raw_references)
         scores["detokenized"] = detokenized(hypotheses, references, raw, args.detokenize, args.lowercase)
         print(f"detokenized: {scores['detokenized']['line']}")
+        print(f"detokenized: {scores['detokenized']['chrf_line']}")
     if args.json:
         write_json(args.json, scores)
 
@@ -96,9 +97,9 @@ def tokenized(hypotheses, references, compound_split=False):
 
 
 def detokenized(hypotheses, references, raw, language, lowercase=False):
-    """sacrebleu of detokenized hypotheses against raw references, or against detokenized ones."""
+    """BLEU and chrF of detokenized hypotheses against raw references, or against detokenized ones."""
     need("recipes", "sacremoses")
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics import BLEU, CHRF
     from sacremoses import MosesDetokenizer
 
     detokenizer = MosesDetokenizer(lang=language)
@@ -107,7 +108,12 @@ def detokenized(hypotheses, references, raw, language, lowercase=False):
         raw = [detokenizer.detokenize(line.split()) for line in references]
     if len(raw) != len(references):
         raise FeedbackError(f"--raw-references has {len(raw)} lines, the tokenized references are {len(references)}")
-    metric = BLEU(trg_lang=language, lowercase=lowercase)
-    bleu = metric.corpus_score(hypotheses, [raw])
-    signature = str(metric.get_signature())
-    return {"score": bleu.score, "signature": signature, "line": bleu.format(signature=signature)}
+    found = {}
+    for name, metric in (
+        ("", BLEU(trg_lang=language, lowercase=lowercase)),
+        ("chrf_", CHRF(lowercase=lowercase)),
+    ):
+        score, signature = metric.corpus_score(hypotheses, [raw]), str(metric.get_signature())
+        found[f"{name}score"], found[f"{name}signature"] = score.score, signature
+        found[f"{name}line"] = score.format(signature=signature)
+    return found
