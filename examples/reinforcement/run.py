@@ -148,14 +148,15 @@ def facts(cell, args, made):
 
 @functools.lru_cache(maxsize=None)
 def best_reward(environment, options):
-    """What the best player gets in an episode, on average."""
+    """What the best player gets in an episode, on average; None where that is not known."""
     import gymnasium
 
     from examples.reinforcement.environments import solver
 
     options = dict(options)
     if not solver.plays(environment, **options):
-        return gymnasium.make(environment, **options).unwrapped.game.most
+        game = getattr(gymnasium.make(environment, **options).unwrapped, "game", None)
+        return getattr(game, "most", None)
     return statistics.fmean(float(solver.best_return(environment, seed, **options)) for seed in range(EPISODES))
 
 
