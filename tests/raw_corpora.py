@@ -4,6 +4,7 @@ Each function writes the archives to a folder, with expected.txt: the counts tha
 follow from what is written here; only the sizes of dictionaries are recorded from a run.
 """
 
+import gzip
 import hashlib
 import io
 import os
@@ -150,6 +151,19 @@ def story(article, highlights):
     return (text + "".join(f"\n\n@highlight\n\n{h}" for h in highlights)).encode("utf-8")
 
 
+def multi30k_en_de(folder):
+    rng = random.Random(7)
+    splits = {"train": sentences(rng, 250) + ODD, "val": sentences(rng, 11), "test_2016_flickr": sentences(rng, 9)}
+    sums = {}
+    for split, pairs in splits.items():
+        for side, language in enumerate(LANGUAGES):
+            name = f"{split}.{language}.gz"
+            with gzip.GzipFile(os.path.join(folder, name), "wb", mtime=0) as f:
+                f.write(lines(pair[side] for pair in pairs))
+            sums[name] = f"md5 {md5(os.path.join(folder, name))}"
+    write_expected(folder, {**sums, "train": 254, "valid": 11, "test": 9, "dict.en": "unknown", "dict.de": "unknown"})
+
+
 def cnn_dm(folder):
     rng = random.Random(3)
     stories = {"cnn": {}, "dailymail": {}}
@@ -237,4 +251,4 @@ def char_ptb(folder):
     write_expected(folder, {**counts, "dict": dictionary_size(symbols)})
 
 
-CORPORA = {f.__name__: f for f in (iwslt14_de_en, wmt14_en_de, cnn_dm, wikitext103, enwik8, char_ptb)}
+CORPORA = {f.__name__: f for f in (iwslt14_de_en, wmt14_en_de, multi30k_en_de, cnn_dm, wikitext103, enwik8, char_ptb)}

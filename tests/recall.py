@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 class Recall(VectorEnv):
     """Some episodes are cut before the question comes. An observation: the symbol or 0, and whether it is asked for."""
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}
 
     def __init__(self, num_envs=1, symbols=3, longest=4, cut=0.0, render_mode=None):
         self.num_envs, self.symbols, self.longest, self.cut = num_envs, symbols, longest, cut

@@ -9,10 +9,11 @@ import forks
 import raw_corpora
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BPE = ("iwslt14_de_en", "wmt14_en_de", "cnn_dm")  # recipes with subword units
+BPE = ("iwslt14_de_en", "wmt14_en_de", "multi30k_en_de", "cnn_dm")  # recipes with subword units
 STAGES = {
     "iwslt14_de_en": ["raw", "tokens", "clean", "bpe", "bin"],
     "wmt14_en_de": ["raw", "tokens", "clean", "bpe", "bin"],
+    "multi30k_en_de": ["raw", "tokens", "bpe", "bin"],
     "cnn_dm": ["stories", "text", "bpe", "bin"],
     "wikitext103": ["text", "bin"],
     "enwik8": ["symbols", "bin"],
