@@ -18,6 +18,6 @@ case $KIND in
     transformer) model=(--arch transformer) ;;
 esac
 for part in encoder decoder; do
-    model+=("--$part-layers" 4 "--$part-embed-dim" 128 "--$part-ffn-embed-dim" 256 "--$part-attention-heads" 4)
+    model+=("--$part-layers" 4 "--$part-ffn-embed-dim" 256 "--$part-attention-heads" 4)
 done
-train "${model[@]}" "${PAIRS[@]}" --share-all-embeddings --dropout 0.3 --lr 5e-3 --warmup-updates 2000
+train "${model[@]}" --encoder-embed-dim 128 "${PAIRS[@]}" --share-all-embeddings --dropout 0.3 --lr 5e-3 --warmup-updates 2000
