@@ -55,9 +55,7 @@ def test_a_cell_is_trained_and_evaluated_and_not_made_twice(command, tmp_path, m
                 json.dump({"rows": [{"system": "published"}, row], "settings": ["beam 5"]}, f)
             with open(os.path.join(folder, "train.log"), "w") as f:
                 f.write("x | INFO | fairseq_cli.train | num. shared model params: 2,500,000 (num. trained: 1)\n")
-                f.write(
-                    "x | INFO | train_inner | epoch 001:    100 / 124 wps=4000, num_updates=100\n"
-                )
+                f.write("x | INFO | train_inner | epoch 001:    100 / 124 wps=4000, num_updates=100\n")
                 f.write("x | INFO | fairseq_cli.train | done training in 60.0 seconds\n")
 
     monkeypatch.setattr(depths, "call", call)

@@ -63,8 +63,6 @@ def mean(results, name):
 
 def draw_curves(task, of_model, path):
     """Reward over frames: the mean of the seeds, in a band from the worst to the best. One picture for each span."""
-    from matplotlib.ticker import EngFormatter
-
     spans = sorted({span for _, span in of_model if span is not None}) or [None]
 
     def content(figure):
@@ -78,12 +76,11 @@ def draw_curves(task, of_model, path):
                     axes.plot(frames, middle, color=color, label=f"{NAMES[agent]} ({len(results)})")
                     axes.fill_between(frames, low, high, color=color, alpha=0.2, linewidth=0)
             axes.set(title=task if span is None else f"{task}, span {span}", xlabel="frames")
-            axes.locator_params(axis="x", nbins=3)
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            pictures.short_numbers(axes.xaxis, 3)
         row[0].set_ylabel("reward, mean of 500 episodes")
-        figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(NAMES))
+        figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, 2 * len(spans)))
 
-    pictures.draw(path, max(5, 2.6 * len(spans)), 3.3, content)
+    pictures.draw(path, max(4.5, 2.6 * len(spans)), 3.5, content)
 
 
 def band(curves):

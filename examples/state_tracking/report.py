@@ -168,5 +168,6 @@ def draw(results, folder):
             by_length.set(title=title, xlabel="length", ylim=(-3, 103))
             by_length.legend()
             by_update.set(title="at the trained lengths, %", xlabel="updates", ylim=(-3, 103))
+            pictures.short_numbers(by_update.xaxis, 6)
 
         pictures.draw(os.path.join(folder, f"{task}-{supervision}.png"), 8, 3, content)

@@ -31,6 +31,14 @@ def line_style(number):
     return {"color": COLORS[number % len(COLORS)], "linestyle": LINES[number // len(COLORS) % len(LINES)]}
 
 
+def short_numbers(axis, ticks):
+    """10k instead of 10000, and no more ticks than have room."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(ticks))
+    axis.set_major_formatter(EngFormatter(sep=""))
+
+
 def check(flag, path):
     """Before the work: can a picture be drawn, and of what kind is it by its name?"""
     kind = os.path.splitext(path)[1][1:].lower()
