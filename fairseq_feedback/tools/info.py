@@ -1,6 +1,8 @@
 """What is here: versions, the folder for --user-dir, architectures, what this machine can, extras.
 
-fairseq-feedback info
+It is also what the command without a sub-command says.
+
+    fairseq-feedback info
 """
 
 import os
