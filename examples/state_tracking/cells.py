@@ -62,7 +62,8 @@ def models(layers, width, span, rate, own_span=64):
 TASKS = {
     "swaps_s5": Task("swaps_s5", 3, 32, 3200, (32, 64, 128, 256, 512, 1024, 4096), models(2, 128, 8, 1e-3),
                      chance=100 / 120),
-    "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024, "40-256"), models(1, 64, 4, 1e-3), chance=50),
+    "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024, "40-256"), models(1, 64, 4, 1e-3), hold=0.25,
+                   chance=50),
     "s5": Task("s5", 3, 32, 8000, (32, 64, 128, 256, 512), models(2, 128, 4, 1.5e-3), grow_at=85, weight_decay=0.01,
                rows=1024, total=4096, hold=0.35, chance=100 / 120),
     "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255, "40-256"), models(2, 128, 8, 1e-3), supervisions=(LAST,),
