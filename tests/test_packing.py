@@ -10,9 +10,9 @@ from fairseq.models.transformer import TransformerEncoderBase
 from helpers import VARIANTS, make_batch, make_dictionary, make_language_model, make_model
 
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.kernels import reference
+from fairseq_feedback.kernels import products, reference
 from fairseq_feedback.kernels.decoding.packing import Packed, pack
-from fairseq_feedback.kernels.products import Int8Product, Product, can_pack
+from fairseq_feedback.kernels.products import Fbgemm, Int8Product, Onednn, Product, can_pack
 from fairseq_feedback.kernels.weights import Affine
 
 DICTIONARY = make_dictionary()
@@ -64,8 +64,33 @@ def test_product(rows, bias):
     torch.testing.assert_close(reference.linear(x, pack(w)), reference.linear(x, w), rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(params=[Fbgemm, Onednn])
+def engine(request, monkeypatch):
+    """Each that this torch has, for weights of any size."""
+    if request.param not in products.engines(wide=True):
+        pytest.skip("this torch does not have it")
+    monkeypatch.setattr(products, "engines", lambda wide: [request.param])
+
+
+def test_rows_do_not_change_what_others_become(engine):
+    w = Affine(torch.randn(33, 64), torch.randn(33))
+    x = torch.randn(9, 64) * torch.logspace(-3, 3, 9).unsqueeze(1)
+    x[4] = 0.0
+    product = pack(w, int8=True)
+    for i in range(9):
+        assert torch.equal(product(x)[i : i + 1], product(x[i : i + 1]))
+    assert torch.equal(product(x)[4], w.bias)
+    x[2, 5] = torch.nan
+    assert product(x).isnan().all(dim=1).tolist() == [i == 2 for i in range(9)]
+
+
+def test_wide_outputs_have_an_engine_of_their_own():
+    wide, narrow = [Int8Product(torch.randn(outputs, 8), None).engine for outputs in (products.WIDE, 8)]
+    assert type(wide) is products.engines(wide=True)[0] and type(narrow) is products.engines(wide=False)[0]
+
+
 @pytest.mark.parametrize("bias", [True, False])
-def test_int8_product(bias):
+def test_int8_product(engine, bias):
     torch.manual_seed(0)
     w = Affine(torch.randn(33, 64) * torch.rand(33, 1), torch.randn(33) if bias else None)
     w.weight[3] = 0.0  # a row of a pruned weight

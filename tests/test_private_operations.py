@@ -13,8 +13,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HIDE = """
 import torch, fairseq
 HIDDEN = {"_embedding_bag_forward_only", "_softmax_backward_data", "_linear_pointwise", "_reorder_linear_weight",
-          "_is_mkldnn_bf16_supported", "linear_prepack", "linear_dynamic"}
-for library in (torch.ops.aten, torch.ops.mkldnn, torch.ops.quantized):
+          "_is_mkldnn_bf16_supported", "linear_prepack", "qlinear_prepack"}
+for library in (torch.ops.aten, torch.ops.mkldnn, torch.ops.quantized, torch.ops.onednn):
     for name in HIDDEN & set(vars(library)):
         delattr(library, name)
 find = torch._ops._OpNamespace.__getattr__

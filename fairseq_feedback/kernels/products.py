@@ -32,21 +32,71 @@ class Product:
 
 
 class Int8Product:
-    """x (..., in) -> x Wᵀ + b (..., out), both rounded to 8 bits: the weight for each output, x for each call."""
+    """x (..., in) -> x Wᵀ + b (..., out), both rounded to 8 bits: the weight for each output, x for each row.
+
+    So what is made of a row does not depend on the rows beside it.
+    """
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor]):
-        largest = weight.float().abs().amax(dim=1).clamp(min=1e-12)
-        with warnings.catch_warnings():  # torch will drop its quantized tensors one day
-            warnings.simplefilter("ignore", UserWarning)
-            rounded = torch.quantize_per_channel(
-                weight.float(), largest / 127, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
-            )
-            self.weight = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.float())
-        # Older instructions overflow with 8 bits.
-        self.reduce_range = not getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
+        scales = weight.float().abs().amax(dim=1).clamp(min=TINY) / 127
+        self.engine = engines(wide=len(weight) >= WIDE)[0](weight.float(), scales)
+        self.bias = None if bias is None else bias.float()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic(x.float(), self.weight, self.reduce_range).type_as(x)
+        scales = x.float().abs().amax(dim=-1, keepdim=True).clamp_(min=TINY)
+        y = self.engine(x.float() / scales)
+        y = y.mul_(scales) if self.bias is None else torch.addcmul(self.bias, y, scales)
+        return y.type_as(x)
+
+
+TINY = 1e-12
+WIDE = 4096  # outputs from which oneDNN is the faster engine, by a tenth; with less it takes longer to begin
+
+
+class Fbgemm:
+    """x, of numbers from -1 to 1, which are rounded -> x Wᵀ, by the library that torch's quantized tensors use."""
+
+    NAMES = (("quantized", "linear_prepack"), ("quantized", "linear_with_input_q_dq_qweight_dq_output_fp32"))
+
+    def __init__(self, weight: Tensor, scales: Tensor):
+        prepack, self.product = [private(*name) for name in self.NAMES]
+        with warnings.catch_warnings():  # torch will drop its quantized tensors one day
+            warnings.simplefilter("ignore", UserWarning)
+            zeros = torch.zeros(len(weight), dtype=torch.long)
+            self.weight = prepack(torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8), None)
+        self.levels = levels()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.product(x, 1 / self.levels, 128, self.weight)
+
+
+class Onednn:
+    """The same, by the operation that torch's own compiler uses."""
+
+    NAMES = (("onednn", "qlinear_prepack"), ("onednn", "qlinear_pointwise"))
+
+    def __init__(self, weight: Tensor, scales: Tensor):
+        prepack, self.product = [private(*name) for name in self.NAMES]
+        rounded = (weight / scales.unsqueeze(1)).round().to(torch.int8)
+        self.weight, self.scales = prepack(rounded, None), scales
+        self.zeros = torch.zeros(len(weight), dtype=torch.long)
+        self.levels = levels()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = (x * self.levels).round_().to(torch.int8).view(torch.uint8).bitwise_xor_(128)  # plus 128, the fastest way
+        scale, no_more = 1 / self.levels, (None, 1.0, 0, torch.float32, "none", [], "")
+        return self.product(x, scale, 128, self.weight, self.scales, self.zeros, *no_more)
+
+
+def levels() -> int:
+    """Of a number from 0 to 1. Older instructions overflow with 8 bits."""
+    return 127 if getattr(torch.cpu, "_is_vnni_supported", lambda: False)() else 63
+
+
+def engines(wide: bool) -> list:
+    """Those that this torch has, the best one first."""
+    order = (Onednn, Fbgemm) if wide else (Fbgemm, Onednn)
+    return [engine for engine in order if all(private(*name) is not None for name in engine.NAMES)]
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -62,7 +112,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def can_int8() -> bool:
-    return private("quantized", "linear_prepack") is not None and private("quantized", "linear_dynamic") is not None
+    return on_x86() and bool(engines(wide=False))
 
 
 def on_x86() -> bool:
