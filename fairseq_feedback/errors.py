@@ -1,9 +1,13 @@
 """Mistakes of a user, told in one sentence instead of a stack trace."""
 
+import errno
 import sys
 
 # How messages of fairseq begin that say all there is to say.
 CLEAR_MESSAGES_OF_FAIRSEQ = ("Size of sample #",)
+
+# What a disk says that a user can mend, and no trace explains.
+DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR}
 
 
 class FeedbackError(ValueError):
@@ -21,6 +25,11 @@ def find(error):
     return None
 
 
+def of_the_system(error):
+    """The sentence of an OSError that the system raised."""
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 def install_hook():
     """Let a program that ends by a user's mistake print that sentence alone; other errors are untouched."""
     if getattr(sys.excepthook, "prints_feedback_errors", False):
@@ -29,6 +38,8 @@ def install_hook():
 
     def hook(kind, error, trace):
         mistake = find(error)
+        if mistake is None and isinstance(error, OSError) and error.errno in DISKS:
+            mistake = of_the_system(error)
         if mistake is None:
             previous(kind, error, trace)
         else:

@@ -8,6 +8,7 @@ import argparse
 import errno
 import importlib.util
 import math
+import os
 import pickle
 from functools import wraps
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ from omegaconf import OmegaConf
 from fairseq_feedback import finite
 from fairseq_feedback.checkpoints import begin, saving, settings, verify
 from fairseq_feedback.errors import FeedbackError
-from fairseq_feedback.generation import commands
+from fairseq_feedback.generation import commands, limits
 from fairseq_feedback.models import workers
 
 
@@ -91,6 +92,8 @@ def read_options() -> None:
         if getattr(known, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
             known.tpu = False
         begin.refuse_background_writes(known)
+        if hasattr(known, "beam"):
+            limits.check_command(known)
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch
@@ -146,6 +149,8 @@ def name_bad_checkpoints() -> None:
     @wraps(load)
     def load_checkpoint_to_cpu(path, *args, **kwargs):
         if not PathManager.path_requires_pathmanager(str(path)):
+            if os.path.isdir(path):
+                raise FeedbackError(f"checkpoint {path} is a folder: give a file in it")
             verify.verify(path)
         try:
             return load(path, *args, **kwargs)
@@ -188,6 +193,7 @@ def search_with_our_generator() -> None:
 
     @wraps(build)
     def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
+        limits.check(args)
         models = commands.to_decode(models, args, seq_gen_cls)
         if seq_gen_cls is None:
             seq_gen_cls = commands.generator_for(models, args)

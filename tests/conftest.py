@@ -14,7 +14,7 @@ from recipes import Recipe
 # are first, so that none of them is left for the end.
 TOGETHER = [
     ("test_recipes_prepare", "test_recipes_train"),
-    ("test_cli", "test_cli_training", "test_cli_mistakes", "test_search"),
+    ("test_cli", "test_cli_training", "test_cli_mistakes", "test_limits", "test_search"),
     ("test_export",),
     ("test_feedback_lm",),
     ("test_onnx",),

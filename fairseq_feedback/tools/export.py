@@ -17,7 +17,7 @@ import tempfile
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.extras import need
-from fairseq_feedback.tools.files import write_json
+from fairseq_feedback.tools.files import must_be_file, write_json
 from fairseq_feedback.tools.program import quiet
 
 
@@ -80,8 +80,7 @@ def load(path, data, changes):
     from fairseq_feedback.models import serving, stock
     from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
 
-    if not os.path.isfile(path):
-        raise FeedbackError(f"--path {path} is missing")
+    must_be_file(path, "--path")
     if not os.path.isdir(data):
         raise FeedbackError(f"--data {data} is not a folder")
     changes = {**changes, "data": data, "checkpoint_activations": False}  # which wraps layers, for training only

@@ -8,10 +8,17 @@ from fairseq_feedback import files
 from fairseq_feedback.errors import FeedbackError
 
 
+def must_be_file(path, name="", mend=""):
+    """name: of what names it, as --path; mend: what to do."""
+    if not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "not a plain file"
+        what = f"is {kind}" if os.path.exists(path) else "is missing"
+        raise FeedbackError(f"{name and name + ' '}{path} {what}{mend and ': ' + mend}")
+
+
 def read_lines(path):
     """The lines of a file. Only the line feed ends a line, unlike in str.splitlines()."""
-    if not os.path.isfile(path):
-        raise FeedbackError(f"{path} is missing")
+    must_be_file(path)
     with open(path, encoding="utf-8", newline="\n") as f:
         try:
             return [line.rstrip("\n") for line in f]

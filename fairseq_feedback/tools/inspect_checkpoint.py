@@ -13,6 +13,7 @@ import os
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import checkpoint_facts as facts
 from fairseq_feedback.tools import pictures
+from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.table import markdown
 
@@ -62,8 +63,7 @@ def main(args):
 
 
 def check(args):
-    if not os.path.isfile(args.checkpoint):
-        raise FeedbackError(f"{args.checkpoint} is missing: give the file of a checkpoint")
+    must_be_file(args.checkpoint, mend="give the file of a checkpoint")
     if args.plot is not None:
         pictures.check("--plot", args.plot)
     if args.text is None:
@@ -78,8 +78,8 @@ def check(args):
         flag, path = "--" + name.replace("_", "-"), getattr(args, name)
         if (path is not None) != (args.bpe in bpes):
             raise FeedbackError(f"{flag} and --bpe {' or '.join(bpes)} go together: give both or none")
-        if path is not None and not os.path.isfile(path):
-            raise FeedbackError(f"{flag} {path} is missing")
+        if path is not None:
+            must_be_file(path, flag)
 
 
 def report(path, state):

@@ -37,7 +37,7 @@ def run(main):
             end(mistake)
         if not isinstance(error, OSError) or error.strerror is None:
             raise
-        end(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)  # no permission, no space
+        end(errors.of_the_system(error))  # no permission, no space
 
 
 def end(sentence=None):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import must_be_file
 
 JSON = re.compile(r'\{"epoch": .*\}')
 INNER = re.compile(r"epoch (\d+): +(\d+) / (\d+) (\S+=.*)")  # --log-format simple, within an epoch
@@ -72,8 +73,7 @@ def read(path) -> Run:
 
 
 def _read(path) -> Run:
-    if not os.path.isfile(path):
-        raise FeedbackError(f"{path} is missing")
+    must_be_file(path)
     run = Run(os.path.splitext(os.path.basename(path))[0], path)
     kinds = {"train_inner": {}, "train": {}}
     last = offset = seconds = 0

@@ -24,6 +24,7 @@ from argparse import Namespace
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.extras import need
+from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.progress import Progress
 from fairseq_feedback.tools.translation import pool, translator
@@ -97,16 +98,11 @@ def check(args):
         raise FeedbackError("--input FILE is missing: a run goes on from its place in a file, so it reads no pipe")
     plain = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
     for path in [args.input, *(args.path.split(os.pathsep) if plain else ())]:
-        if not os.path.isfile(path):
-            raise FeedbackError(f"{path} is missing")
-    for name in ("workers", "chunk_lines", "nbest"):
+        must_be_file(path)
+    for name in ("workers", "chunk_lines"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise FeedbackError(f"--{name.replace('_', '-')} {value}: give at least 1")
-    if args.nbest > args.beam:
-        raise FeedbackError(f"--nbest {args.nbest} is more than --beam {args.beam}")
-    if args.sampling and args.nbest != args.beam:
-        raise FeedbackError("--sampling needs --nbest to be equal to --beam")
     for encoder in (args.tokenizer, args.bpe):
         if encoder in PACKAGES:
             need("recipes", PACKAGES[encoder])

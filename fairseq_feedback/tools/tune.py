@@ -14,10 +14,9 @@ import json
 import os
 import sys
 
-from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import generated, score_bleu, score_rouge
 from fairseq_feedback.tools.extras import need
-from fairseq_feedback.tools.files import read_lines, whole, write_json
+from fairseq_feedback.tools.files import must_be_file, read_lines, whole, write_json
 from fairseq_feedback.tools.program import quiet
 
 METRICS = ("bleu", "bleu-compound-split", "rouge1", "rouge2", "rougeLsum")
@@ -48,8 +47,7 @@ def parse(parser, arguments):
 def main(args):
     quiet()
     references = args.references and read_lines(args.references)
-    if not os.path.isfile(args.path):
-        raise FeedbackError(f"--path {args.path} is missing")
+    must_be_file(args.path, "--path")
     if args.metric.startswith("rouge"):
         need("recipes", "rouge_score")
     keep_settings(args)

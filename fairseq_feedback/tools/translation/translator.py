@@ -180,7 +180,7 @@ def sentence(error):
     if mistake:
         return str(mistake)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return errors.of_the_system(error)
     logging.getLogger(__name__).info("", exc_info=error)
     text = str(error).strip()
     return type(error).__name__ + (f": {text.splitlines()[0]}" if text else "") + " (LOGLEVEL=INFO shows where)"

@@ -1,0 +1,65 @@
+"""Options of a search that no search can obey, refused before one begins, for all models."""
+
+import math
+from numbers import Real
+
+from fairseq_feedback.errors import FeedbackError
+
+LEAST = {"beam": 1, "nbest": 1, "min_len": 0, "max_len_a": 0, "no_repeat_ngram_size": 0, "prefix_size": 0}
+FINITE = ("lenpen", "unkpen", "temperature", "max_len_a", "max_len_b", "diversity_rate", "diverse_beam_strength")
+
+
+def check(options) -> None:
+    """`options`: of the generation, as fairseq's tasks get them."""
+
+    def get(name, default):
+        value = getattr(options, name, default)
+        return value if isinstance(value, Real) else default
+
+    for name in FINITE:
+        if not math.isfinite(get(name, 0)):
+            _refuse(f"{_flag(name)} {get(name, 0)}", "give a number")
+    for name, least in LEAST.items():
+        if get(name, least) < least:
+            _refuse(f"{_flag(name)} {get(name, least)}", f"give at least {least}")
+    if get("temperature", 1) <= 0:
+        _refuse(f"--temperature {get('temperature', 1)}", "give more than 0")
+    beam, nbest = get("beam", 5), get("nbest", 1)
+    if nbest > beam:
+        _refuse(f"--nbest {nbest} is more than --beam {beam}", "a search has no more hypotheses than that")
+    groups = get("diverse_beam_groups", -1)
+    if groups > 0 and beam % groups:
+        _refuse(f"--diverse-beam-groups {groups}", f"--beam {beam} must be a multiple of it")
+    sampling = getattr(options, "sampling", False)
+    searches = {"--sampling": sampling, "--match-source-len": getattr(options, "match_source_len", False),
+                "--diverse-beam-groups": groups > 0, "--diversity-rate": get("diversity_rate", -1) > 0}  # fmt: skip
+    chosen = [name for name, given in searches.items() if given]
+    if len(chosen) > 1:
+        _refuse(" and ".join(chosen), "give one of them")
+    _check_sampling(sampling, get("sampling_topk", -1), get("sampling_topp", -1))
+
+
+def check_command(options) -> None:
+    """`options`: of fairseq-generate or fairseq-interactive. In Python one hypothesis of several may be drawn."""
+    check(options)
+    if options.sampling and options.nbest != options.beam:
+        _refuse(f"--sampling with --nbest {options.nbest} and --beam {options.beam}", "they must be equal")
+
+
+def _check_sampling(sampling, k, p) -> None:
+    if not sampling:
+        for name, value in (("sampling-topk", k), ("sampling-topp", p)):
+            if value >= 0:
+                _refuse(f"--{name} {value}", "it needs --sampling")
+    elif k == 0:
+        _refuse("--sampling-topk 0", "give at least 1")
+    elif p == 0 or p > 1:
+        _refuse(f"--sampling-topp {p}", "give more than 0, and 1 at most")
+
+
+def _flag(name) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _refuse(what, mend) -> None:
+    raise FeedbackError(f"{what}: {mend}")
