@@ -16,6 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, file_utils, models, options
+from fairseq.criterions.label_smoothed_cross_entropy_with_alignment import (
+    LabelSmoothedCrossEntropyCriterionWithAlignment,
+)
 from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.data.fasta_dataset import FastaDataset
 from fairseq.dataclass import utils as dataclass_utils
@@ -33,6 +36,7 @@ from omegaconf import OmegaConf
 
 from fairseq_feedback import finite
 from fairseq_feedback.checkpoints import begin, saving, settings, verify
+from fairseq_feedback.criterions import alignments
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands, limits
 from fairseq_feedback.models import workers
@@ -197,7 +201,10 @@ def search_with_our_generator() -> None:
         models = commands.to_decode(models, args, seq_gen_cls)
         if seq_gen_cls is None:
             seq_gen_cls = commands.generator_for(models, args)
-        return build(self, models, args, seq_gen_cls, *more, **kwargs)
+        generator = build(self, models, args, seq_gen_cls, *more, **kwargs)
+        if getattr(args, "replace_unk", None) is not None:
+            commands.align(generator)
+        return generator
 
     FairseqTask.build_generator = build_generator
     SequenceGenerator.generate = commands.names_what_is_not_finite(SequenceGenerator.generate)
@@ -281,6 +288,11 @@ def train_on_finite_numbers() -> None:
     Trainer.train_step = finite.checked_step(Trainer.train_step)
 
 
+def train_on_alignments() -> None:
+    criterion = LabelSmoothedCrossEntropyCriterionWithAlignment
+    criterion.forward = alignments.asks_for_attention(criterion.forward)
+
+
 def run_nothing_of_strangers() -> None:
     """Settings of a checkpoint, a data folder and an archive are data."""
     settings.use_literals()
@@ -304,4 +316,5 @@ offer_decoding_options()
 write_checkpoints_whole()
 begin_trainings_afresh()
 train_on_finite_numbers()
+train_on_alignments()
 run_nothing_of_strangers()

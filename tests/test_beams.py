@@ -7,6 +7,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from generation import (
     assert_found,
     assert_same_hypos,
+    assert_scores_are_forced,
     generate,
     longest,
     make_ending_model,
@@ -100,6 +101,21 @@ def test_one_source_given_five_times_is_still_five_sentences(beam, dictionary):
         one = {"net_input": {name: x[:1] for name, x in sample["net_input"].items()}}
         alone = generate(model, dictionary, one, inputs={"prefix_tokens": prefix[row : row + 1]}, **options)
         assert_same_hypos(got[row : row + 1], alone)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_prefix_that_is_the_end(beam, dictionary):
+    """As that of an empty reference: the sentence has no other hypothesis, but may have that one more than once."""
+    sample = make_sample(dictionary, rows=4, ragged=True)
+    model, eos, pad = make_ending_model(dictionary), dictionary.eos(), dictionary.pad()
+    prefix = torch.tensor([[pad, pad], [eos, pad], [5, eos], [6, 7]])
+    got = generate(model, dictionary, sample, beam_size=beam, inputs={"prefix_tokens": prefix})
+    for nbest, only in zip(got[1:3], ([eos], [5, eos])):
+        assert nbest and all(h["tokens"].tolist() == only for h in nbest)
+    assert_scores_are_forced([model], dictionary, sample, got)
+    for row in (0, 3):
+        want = search_slowly(model, dictionary, sentences(sample)[row], beam, max_len=12, prefix=prefix[row].tolist())
+        assert_found(got[row], want)
 
 
 def test_beams_that_see_nothing_but_themselves(dictionary, sample):

@@ -128,13 +128,12 @@ def children(pid):
         ("feedback_transformer_tiny", ["--constraints"]),
         ("both", ["--beam", 2]),
     ],
-    ids=["feedback", "transformer", "nbest", "bpe_moses_replace_unk", "constraints", "ensemble"],
+    ids=["feedback", "transformer", "nbest", "bpe_moses", "constraints", "ensemble"],
 )
 def test_translates_as_fairseq_interactive(made, work, arch, more):
     lines = list(made.lines)
     if "--bpe" in more:
-        more = [*more, "--bpe-codes", made.folder / "codes", "--replace-unk", made.folder / "unk"]
-        more += ["--source-lang", "xx", "--target-lang", "yy"]
+        more = [*more, "--bpe-codes", made.folder / "codes", "--source-lang", "xx", "--target-lang", "yy"]
         lines = [line + " , isn't it?" for line in lines]
     if "--constraints" in more:
         lines = [line + "\tGO\tBA" for line in lines]
@@ -150,6 +149,49 @@ def test_translates_as_fairseq_interactive(made, work, arch, more):
     expected = [text for i, found in sorted(cli.hypotheses(theirs, "D").items()) for _, text in found]
     assert translated(work.result("--chunk-lines", 16, *more)) == expected
     assert len(set(expected)) > 5
+
+
+UNKNOWN = ("--unkpen", -20, "--beam", 2)  # which writes <unk> again and again
+
+
+def interactive(made, work, *more, check=True):
+    flags = [
+        made.data,
+        *SHORT,
+        "--user-dir",
+        cli.PACKAGE,
+        "--path",
+        work.path,
+        "--input",
+        work.input,
+        "--buffer-size",
+        16,
+        "--max-tokens",
+        4000,
+    ]
+    return cli.run("interactive", *flags, *more, check=check, log=made.log)
+
+
+@pytest.mark.parametrize("arch", ["feedback_transformer_tiny", "transformer"])
+def test_unknown_words_are_replaced(made, work, arch):
+    work.path = getattr(made, arch)
+    more = [*UNKNOWN, "--replace-unk", made.folder / "unk"]
+    theirs = cli.hypotheses(interactive(made, work, *more).stdout, "D")
+    got = translated(work.result(*more))
+    assert got == [found[0][1] for _, found in sorted(theirs.items())]
+    words = {word for line in got for word in line.split()}
+    assert "BE" in words and not {"ba", "do", "<unk>"} & words and {"bi", "du"} & words
+
+
+def test_unknown_words_in_pieces_are_replaced_before_these_are_joined(made, work):
+    """And a word that the dictionary does not know stays what it is."""
+    work.write(["zzz", "ba zzz"])
+    more = [*UNKNOWN, "--bpe", "subword_nmt", "--bpe-codes", made.folder / "codes", "--remove-bpe"]
+    more += ["--replace-unk", made.folder / "unk"]
+    words = {word for line in translated(work.result(*more)) for word in line.split()}
+    assert "<unk>" not in words and words & {"z", "zz", "zzz", "zzzz"}
+    done = interactive(made, work, *more, check=False)
+    assert cli.last_line(done.stderr).startswith("error: --replace-unk with --post-process subword_nmt: fairseq would")
 
 
 @pytest.mark.slow

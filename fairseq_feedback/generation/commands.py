@@ -81,6 +81,13 @@ def generator_for(models, options):
     return FeedbackGenerator
 
 
+def align(generator) -> None:
+    """For --replace-unk, which asks each word which one of the source it comes from."""
+    if not isinstance(generator, FeedbackGenerator):
+        raise FeedbackError("--replace-unk: fairseq's own search knows no alignment: leave it out")
+    generator.aligned = True
+
+
 def names_what_is_not_finite(generate):
     """Of fairseq's generators, whose searches end in the middle of something."""
 

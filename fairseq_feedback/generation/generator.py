@@ -63,8 +63,18 @@ class FeedbackGenerator(SequenceGenerator):
 
     def __init__(self, models, *args, **kwargs):
         super().__init__(FeedbackEnsemble(models), *args, **kwargs)
+        self.aligned = False  # whether a hypothesis says which token of the source each of its tokens reads most
 
     def _generate(self, sample, prefix_tokens=None, constraints=None, bos_token=None):
+        found = self._search(sample, prefix_tokens, constraints, bos_token)
+        if self.aligned:
+            for source, hypotheses in zip(sample["net_input"]["src_tokens"], found):
+                before = int(source.eq(self.pad).cumprod(dim=0).sum())
+                for hypothesis in hypotheses:
+                    hypothesis["alignment"] = hypothesis["attention"].argmax(dim=0) - before
+        return found
+
+    def _search(self, sample, prefix_tokens, constraints, bos_token):
         net_input = sample["net_input"]
         plain = type(self.search) is search.BeamSearch and constraints is None and self.lm_model is None
         if not plain or "src_tokens" not in net_input or self.vocab_size <= 2 * self.beam_size:
@@ -95,11 +105,16 @@ class FeedbackGenerator(SequenceGenerator):
             rows = candidates.rows[:, : self.beam_size][ending]
             done: List[int] = []  # sentences that have all their hypotheses
             if len(rows) > 0:
+                unfinished = [i for i, over in enumerate(finished) if not over]
                 scores = candidates.scores[:, : self.beam_size][ending]
                 done = self.finalize_hypos(
                     step, rows, scores, beams.tokens, beams.scores, finalized, finished, self.beam_size, beams.attn,
                     lengths, longest,
                 )  # fmt: skip
+                for i in self._ended_by_prefix(prefix_tokens, step):
+                    if i not in done and finalized[unfinished[i]]:
+                        finished[unfinished[i]] = True
+                        done.append(i)
             if len(done) == len(lengths):
                 break
             if step == longest:
@@ -155,6 +170,12 @@ class FeedbackGenerator(SequenceGenerator):
         tokens[:, 0] = self.eos if bos_token is None else bos_token
         scores = torch.zeros(rows, longest + 1, device=source.device)
         return Beams(tokens, scores, None)
+
+    def _ended_by_prefix(self, prefix_tokens: Optional[Tensor], step: int) -> List[int]:
+        """Sentences that are to end here, and so have one hypothesis alone."""
+        if prefix_tokens is None or step >= prefix_tokens.size(1):
+            return []
+        return prefix_tokens[:, step].eq(self.eos).nonzero().flatten().tolist()
 
     def _restrict(self, lprobs, beams, step, longest, prefix_tokens):
         """What the options forbid, get no probability."""

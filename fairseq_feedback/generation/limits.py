@@ -44,6 +44,10 @@ def check_command(options) -> None:
     check(options)
     if options.sampling and options.nbest != options.beam:
         _refuse(f"--sampling with --nbest {options.nbest} and --beam {options.beam}", "they must be equal")
+    joins_later = hasattr(options, "chunk_lines")  # our translate
+    if options.replace_unk is not None and options.post_process and not joins_later:
+        mend = "fairseq would look for pieces of words among words. fairseq-feedback translate can do both"
+        _refuse(f"--replace-unk with --post-process {options.post_process}", mend)
 
 
 def _check_sampling(sampling, k, p) -> None:

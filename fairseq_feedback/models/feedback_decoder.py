@@ -53,7 +53,7 @@ class FeedbackDecoder(TeacherForcing, IncrementalDecoding):
         if attn is not None:
             if alignment_heads is not None:
                 attn = attn[:, :, :alignment_heads]
-            attn = attn.mean(dim=2).transpose(0, 1)  # B x T x S
+            attn = attn.mean(dim=2).transpose(0, 1).contiguous()  # B x T x S
         if self.layer_norm is not None:
             x = self.layer_norm(x)
         x = x.transpose(0, 1)  # B x T x C

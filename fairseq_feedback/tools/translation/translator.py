@@ -112,7 +112,8 @@ class Translator:
         found = {}
         try:
             for batch in self._batches([lines[i] for i in numbers]):
-                for i, texts in zip(batch.ids.tolist(), self._texts(batch)):
+                sources = [self._source(lines[numbers[i]]) for i in batch.ids.tolist()]
+                for i, texts in zip(batch.ids.tolist(), self._texts(batch, sources)):
                     found[numbers[i]] = texts
                 progress(len(batch.ids))
         except Exception as error:
@@ -139,7 +140,11 @@ class Translator:
             yield from make_batches(lines, self.cfg, self.task, self.max_positions, self._encode)
         self.task.dataset_to_epoch_iter.clear()  # where fairseq would keep all texts
 
-    def _texts(self, batch):
+    def _source(self, line):
+        """The tokens of a line for --replace-unk, also those that the dictionary lacks."""
+        return None if self.align_dict is None else [*self._encode(line).split(), "<eos>"]
+
+    def _texts(self, batch, sources):
         """For each line of a batch its hypotheses, best first."""
         source, lengths, constraints = batch.src_tokens, batch.src_lengths, batch.constraints
         if self.cuda:
@@ -147,21 +152,26 @@ class Translator:
             constraints = None if constraints is None else constraints.cuda()
         sample = {"net_input": {"src_tokens": source, "src_lengths": lengths}}
         hypotheses = self.task.inference_step(self.generator, self.models, sample, constraints=constraints)
-        for tokens, length, ranked in zip(source, lengths, hypotheses):
+        for words, length, ranked in zip(sources, lengths, hypotheses):
             wanted = self.args.nbest if length > 1 else 0  # what is nothing but its end, the tokenizer found empty
-            yield [self._text(tokens, hypothesis) for hypothesis in ranked[:wanted]]
+            yield [self._text(words, hypothesis) for hypothesis in ranked[:wanted]]
 
     def _text(self, source, hypothesis):
-        """As utils.post_process_prediction, which also adds every new word to the dictionary: that would grow."""
-        from fairseq import utils
+        """As utils.post_process_prediction, which also adds every new word to the dictionary: that would grow; and
+        which replaces unknown words after it has joined pieces of words, when nothing tells any more where they were.
+        """
+        from fairseq.data.data_utils import post_process
         from fairseq_cli.generate import get_symbols_to_strip_from_output
 
-        dictionary, post_process = self.task.target_dictionary, self.cfg.common_eval.post_process
+        dictionary = self.task.target_dictionary
         strip = get_symbols_to_strip_from_output(self.generator)
-        text = dictionary.string(hypothesis["tokens"].int().cpu(), post_process, extra_symbols_to_ignore=strip)
+        tokens = hypothesis["tokens"].int().cpu()
+        text = dictionary.string(tokens, extra_symbols_to_ignore=strip)
         if self.align_dict is not None:
-            words = self.task.source_dictionary.string(utils.strip_pad(source, dictionary.pad()), post_process)
-            text = utils.replace_unk(text, words, hypothesis["alignment"], self.align_dict, dictionary.unk_string())
+            origins = hypothesis["alignment"][tokens == dictionary.unk()].tolist()
+            words = iter([self.align_dict.get(source[i], source[i]) for i in origins])
+            text = " ".join(next(words) if word == dictionary.unk_string() else word for word in text.split(" "))
+        text = post_process(text, self.cfg.common_eval.post_process)
         if self.bpe is not None:
             text = self.bpe.decode(text)
         if self.tokenizer is not None:
