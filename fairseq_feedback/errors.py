@@ -4,10 +4,15 @@ import errno
 import sys
 
 # How messages of fairseq begin that say all there is to say.
-CLEAR_MESSAGES_OF_FAIRSEQ = ("Size of sample #",)
+CLEAR_MESSAGES_OF_FAIRSEQ = (
+    "Size of sample #",
+    "The dataset is empty.",
+    "--finetune-from-model ",
+    "--replace-unk requires",
+)
 
 # What a disk says that a user can mend, and no trace explains.
-DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR}
+DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENOENT}
 
 
 class FeedbackError(ValueError):
@@ -40,6 +45,8 @@ def install_hook():
         mistake = find(error)
         if mistake is None and isinstance(error, OSError) and error.errno in DISKS:
             mistake = of_the_system(error)
+        if mistake is None and isinstance(error, UnicodeDecodeError):
+            mistake = f"a text is not UTF-8: {error.reason}, {error.object[error.start : error.start + 20]!r}"
         if mistake is None:
             previous(kind, error, trace)
         else:

@@ -19,6 +19,7 @@ from fairseq import checkpoint_utils, file_utils, models, options
 from fairseq.criterions.label_smoothed_cross_entropy_with_alignment import (
     LabelSmoothedCrossEntropyCriterionWithAlignment,
 )
+from fairseq.data import Dictionary, data_utils
 from fairseq.data.encoders import BPE_REGISTRY
 from fairseq.data.fasta_dataset import FastaDataset
 from fairseq.dataclass import utils as dataclass_utils
@@ -37,6 +38,7 @@ from omegaconf import OmegaConf
 from fairseq_feedback import finite
 from fairseq_feedback.checkpoints import begin, saving, settings, verify
 from fairseq_feedback.criterions import alignments
+from fairseq_feedback.data import binary
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands, limits
 from fairseq_feedback.models import workers
@@ -98,6 +100,9 @@ def read_options() -> None:
         begin.refuse_background_writes(known)
         if hasattr(known, "beam"):
             limits.check_command(known)
+        if getattr(known, "fp16", False) and hasattr(known, "max_update"):
+            if known.cpu or not torch.cuda.is_available():
+                raise FeedbackError("--fp16 trains on GPUs only: on a CPU give --bf16, or neither")
         return parsed
 
     options.parse_args_and_arch = parse_args_and_arch
@@ -293,6 +298,11 @@ def train_on_alignments() -> None:
     criterion.forward = alignments.asks_for_attention(criterion.forward)
 
 
+def believe_no_damaged_data() -> None:
+    data_utils.load_indexed_dataset = binary.checked(data_utils.load_indexed_dataset)
+    Dictionary.add_from_file = binary.names_its_file(Dictionary.add_from_file)
+
+
 def run_nothing_of_strangers() -> None:
     """Settings of a checkpoint, a data folder and an archive are data."""
     settings.use_literals()
@@ -317,4 +327,5 @@ write_checkpoints_whole()
 begin_trainings_afresh()
 train_on_finite_numbers()
 train_on_alignments()
+believe_no_damaged_data()
 run_nothing_of_strangers()
