@@ -8,6 +8,7 @@ import generation
 import helpers
 import pytest
 import trained
+import translation
 from recipes import Recipe
 
 # What a process of scripts/test.sh gets as a whole: files that share what takes long to make, or one file. The longest
@@ -18,7 +19,7 @@ TOGETHER = [
     ("test_export",),
     ("test_feedback_lm",),
     ("test_onnx",),
-    ("test_translate",),
+    ("test_translate", "test_translate_files"),
     ("test_bptt",),
     ("test_incremental",),
     ("test_bench_decode",),
@@ -74,6 +75,12 @@ def sample(dictionary):
 def made(tmp_path_factory):
     """Data and a checkpoint of a small translation model, see trained.py."""
     return trained.make(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="session")
+def translating(tmp_path_factory):
+    """A corpus, and checkpoints of both architectures, see translation.py."""
+    return translation.make(tmp_path_factory.mktemp("translate"))
 
 
 @pytest.fixture(scope="session")

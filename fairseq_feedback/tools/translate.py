@@ -6,6 +6,9 @@
 Takes the options of fairseq-interactive. Line N of --output is the translation of line N of --input, after --bpe and
 --tokenizer have been undone: the D- lines of fairseq-interactive. An empty line stays empty.
 
+--shard 3/16 translates the third of 16 parts of the file, on a machine of its own; the outputs of all, one after
+another, are what one run would have written.
+
 A run that was stopped, in whatever way, is continued by the same command. What is done is in OUTPUT.part, and what it
 is in OUTPUT.part.json. The translations are the same for any --workers, and whether or not the run was stopped.
 Batches have --max-tokens 4000 unless you say otherwise. Each worker has one thread, or OMP_NUM_THREADS: that can change
@@ -14,7 +17,6 @@ the last digits of a score, and so a translation.
 
 import contextlib
 import glob
-import itertools
 import json
 import math
 import os
@@ -28,7 +30,8 @@ from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.progress import Progress
 from fairseq_feedback.tools.translation import pool, translator
-from fairseq_feedback.tools.translation.output import ResumableOutput, scan
+from fairseq_feedback.tools.translation.output import ResumableOutput
+from fairseq_feedback.tools.translation.text import read_chunks, scan
 
 # Options that may change when a run is continued, for what is written does not depend on them. (Without the last one no
 # line that is too long was written.)
@@ -65,18 +68,18 @@ def main(given):
     quiet()
     args = translator.parse(arguments)
     check(args)
-    text = scan(args.input)
+    text = scan(args.input, args.errors)
+    first, end = translator.Shard(*map(int, args.shard.split("/"))).lines(text["lines"], args.chunk_lines)
     with contextlib.closing(ResumableOutput(args.output, describe(args, text))) as output:
         before, start = dict(output.done), time.time()
-        left = text["lines"] - before["lines"]
-        chunks = read_chunks(args.input, before, args.chunk_lines)
-        progress = Progress(before["lines"], text["lines"])
+        begin = first + before["lines"]
+        chunks = read_chunks(args.input, begin, end, args.chunk_lines)
+        progress = Progress(before["lines"], end - first)
         try:
-            for chunk, translation in translations(args, arguments, left, chunks, progress):
+            for chunk, translation in translations(args, arguments, end - begin, chunks, progress):
                 output.append(
                     translation.text,
                     lines=len(chunk.lines),
-                    input_bytes=sum(map(len, chunk.lines)),
                     words=translation.words,
                     too_long=translation.too_long,
                 )
@@ -85,7 +88,7 @@ def main(given):
             raise FeedbackError(f"stopped: {lines:,} lines are done, the same command continues") from None
         finally:
             progress.end()
-        if output.done["input_bytes"] != text["bytes"]:
+        if scan(args.input, args.errors) != text:
             raise FeedbackError(f"{args.input} was changed while it was read: delete {output.part} and start again")
         output.finish()
     report(args, before, output.done, max(time.time() - start, 1e-9))
@@ -122,19 +125,6 @@ def describe(args, text):
     free = FREE.union(FILES)
     options = {name: value for name, value in vars(args).items() if name not in free}
     return json.loads(json.dumps({"input": text, "options": options, "files": files}, default=str))
-
-
-def read_chunks(path, done, size):
-    """Chunks from where an earlier run has come to."""
-    first = done["lines"]
-    with open(path, "rb") as f:
-        f.seek(done["input_bytes"])
-        while True:
-            lines = list(itertools.islice(f, size))
-            if not lines:
-                return
-            yield translator.Chunk(first, lines)
-            first += len(lines)
 
 
 def translations(args, arguments, left, chunks, progress):

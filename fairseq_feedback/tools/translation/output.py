@@ -1,6 +1,6 @@
-"""A text that is read once to know it, and an output that can be stopped at any moment and continued."""
+"""An output that can be stopped at any moment and continued."""
 
-import codecs
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,31 +10,7 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import write_json
 
 BLOCK = 1 << 20
-
-
-def scan(path):
-    """{"bytes", "lines", "sha256"} of a text in UTF-8. Only the line feed ends a line."""
-    found = {"bytes": 0, "lines": 0}
-    checksum = hashlib.sha256()
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    block = b""
-    with open(path, "rb") as f:
-        while True:
-            last, block = block, f.read(BLOCK)
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                line = found["lines"] + error.object[: error.start].count(b"\n") + 1
-                raise FeedbackError(f"line {line} of {path} is not UTF-8 text: {error.reason}") from error
-            if not block:
-                break
-            found["bytes"] += len(block)
-            found["lines"] += block.count(b"\n")
-            checksum.update(block)
-    if last and not last.endswith(b"\n"):
-        found["lines"] += 1
-    found["sha256"] = checksum.hexdigest()
-    return found
+COUNTS = ("lines", "output_bytes", "words", "too_long")
 
 
 class ResumableOutput:
@@ -47,42 +23,67 @@ class ResumableOutput:
     def __init__(self, path, work):
         self.path, self.part, self.state = path, path + ".part", path + ".part.json"
         self.work = work
-        self.done = {"lines": 0, "input_bytes": 0, "output_bytes": 0, "words": 0, "too_long": 0}
+        self.done = dict.fromkeys(COUNTS, 0)
+        self.checksum = hashlib.sha256()
+        self.mend = f"delete {self.part}, or give another --output"
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise FeedbackError(f"the folder of --output, {folder}, is missing")
-        if os.path.exists(path):
+        if os.path.lexists(path):
             raise FeedbackError(f"{path} exists already: delete it, or give another --output")
-        self.file = os.fdopen(os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FeedbackError(f"another run is writing {self.part}: wait for it, or give another --output") from error
+        self.file = self._open()
         size = os.fstat(self.file.fileno()).st_size
         if size:
             self._go_on(size)
         else:
             self._save()
 
+    def _open(self):
+        try:
+            file = os.fdopen(os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise FeedbackError(f"{self.part} is a link, and what it points to is not written: {self.mend}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FeedbackError(f"another run is writing {self.part}: wait for it, or give another --output") from error
+        try:
+            is_still_there = os.path.samestat(os.fstat(file.fileno()), os.lstat(self.part))
+        except FileNotFoundError:
+            is_still_there = False
+        if not is_still_there:
+            raise FeedbackError(f"another run has just finished {self.part}: look at {self.path}")
+        return file
+
     def _go_on(self, size):
-        mend = f"delete {self.part}, or give another --output"
         try:
             with open(self.state, encoding="utf-8") as f:
                 state = json.load(f)
-            work, done = state["work"], {name: state["done"][name] for name in self.done}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            work, done, checksum = state["work"], {name: state["done"][name] for name in COUNTS}, state["sha256"]
+            if not all(type(number) is int and number >= 0 for number in done.values()):
+                raise ValueError("counts")
+            changes = differences(work, self.work)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FeedbackError(
-                f"{self.part} cannot be continued, for {self.state} is missing or damaged: {mend}"
+                f"{self.part} cannot be continued, for {self.state} is missing or damaged: {self.mend}"
             ) from error
-        changes = differences(work, self.work)
         if changes:
             more = f", and {len(changes) - 3} more" * (len(changes) > 3)
             raise FeedbackError(
                 f"{self.part} has {done['lines']:,} lines of other work ({'; '.join(changes[:3])}{more}): "
-                f"start it as before to continue, or {mend}"
+                f"start it as before to continue, or {self.mend}"
             )
         if size < done["output_bytes"]:
-            raise FeedbackError(f"{self.part} is shorter than {self.state} says: {mend}")
+            raise FeedbackError(f"{self.part} is shorter than {self.state} says: {self.mend}")
+        left = done["output_bytes"]
+        while left:
+            block = self.file.read(min(BLOCK, left))
+            self.checksum.update(block)
+            left -= len(block)
+        if self.checksum.hexdigest() != checksum:
+            raise FeedbackError(f"{self.part} is not what was written, or {self.state} is not: {self.mend}")
         self.done = done
         self.file.truncate(done["output_bytes"])
         self.file.seek(done["output_bytes"])
@@ -95,13 +96,23 @@ class ResumableOutput:
         for name, number in done.items():
             self.done[name] += number
         self.done["output_bytes"] += len(text)
+        self.checksum.update(text)
         self._save()
 
     def _save(self):
-        write_json(self.state, {"work": self.work, "done": self.done})
+        write_json(self.state, {"work": self.work, "done": self.done, "sha256": self.checksum.hexdigest()})
 
     def finish(self):
-        os.replace(self.part, self.path)
+        try:
+            os.link(self.part, self.path)  # unlike a new name, it takes nobody's place
+        except FileExistsError as error:
+            raise FeedbackError(
+                f"{self.path} was made by someone else meanwhile: the translation is whole in {self.part}"
+            ) from error
+        except OSError:  # a file system without links
+            os.rename(self.part, self.path)
+        else:
+            os.remove(self.part)
         os.remove(self.state)
         self.close()
 

@@ -15,12 +15,33 @@ from fairseq_feedback.tools.program import Parser
 PROGRAM = "fairseq-feedback translate"
 MAX_TOKENS = 4000  # of a batch, unless the user says something
 NUMBER = r"\(?(?:np\.int64\()?(\d+)"  # the first of a pair, as any numpy prints it
+ERRORS = {"stop": "strict", "replace": "replace"}  # of Python's
 TOO_LONG = re.compile(rf"Size of sample #(\d+) is invalid \(={NUMBER}.* since max_positions={NUMBER}")
 
 
 class Chunk(NamedTuple):
     first: int  # how many lines stand before it
     lines: List[bytes]
+
+
+class Shard(NamedTuple):
+    """Part number k, from 1, of n."""
+
+    k: int
+    n: int
+
+    def lines(self, total, chunk_lines):
+        """(first, end): whole chunks, so that a chunk has the same lines, and the same seed, in any shard."""
+        chunks = -(-total // chunk_lines)
+        return tuple(min(total, chunks * k // self.n * chunk_lines) for k in (self.k - 1, self.k))
+
+
+def shard(text):
+    """Of the form 3/16. The options keep the text."""
+    k, n = map(int, text.split("/"))
+    if not 1 <= k <= n:
+        raise ValueError(text)
+    return text
 
 
 class Translation(NamedTuple):
@@ -54,6 +75,9 @@ def add_own(parser):
     own.add_argument("--output", required=True, metavar="FILE", help="where the translations go, N lines for each "
                      "line of --input with --nbest N, the best first")  # fmt: skip
     own.add_argument("--workers", type=int, metavar="N", help="processes (one for each core; one on a GPU)")
+    own.add_argument("--shard", type=shard, default="1/1", metavar="K/N", help="only part K of N of --input")
+    own.add_argument("--errors", choices=list(ERRORS), default="stop", help="at what is not UTF-8: stop, or read "
+                     "U+FFFD in its place (%(default)s)")  # fmt: skip
     own.add_argument("--chunk-lines", type=int, default=2000, metavar="N", help="lines that are sorted by length, "
                      "translated and written together (%(default)s)")  # fmt: skip
 
@@ -106,7 +130,7 @@ class Translator:
         seed = self.cfg.common.seed + chunk.first // self.args.chunk_lines
         np.random.seed(seed % 2**32)
         utils.set_torch_seed(seed)
-        lines = [line.decode("utf-8").strip() for line in chunk.lines]
+        lines = [line.decode("utf-8", ERRORS[self.args.errors]).strip() for line in chunk.lines]
         numbers = [i for i, line in enumerate(lines) if line]  # of lines that are not empty
         progress(len(lines) - len(numbers))
         found = {}
