@@ -18,7 +18,7 @@ from helpers import VARIANTS, make_batch, make_model
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models import serving
-from fairseq_feedback.tools import export
+from fairseq_feedback.tools import export, inspect_checkpoint
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -372,3 +372,31 @@ def test_mistakes_of_translating(args, said, tmp_path, dictionary, translate):
     done = python(TRANSLATE, *[str(tmp_path) if a == "FOLDER" else a for a in args], stdin="w1\n")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+
+
+def test_files_that_are_not_what_was_exported(tmp_path, dictionary, translate):
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    make_translator(make_model(dictionary=dictionary), dictionary, folder, translate)
+    names = sorted(json.loads((folder / "config.json").read_text())["files"])
+    assert names == ["decoder_step.onnx", "dict.xx.txt", "dict.yy.txt", "encoder.onnx"]
+    assert inspect_checkpoint.report_of_export(str(folder)).endswith("4 files, all as they were exported")
+    for name in names:
+        path = folder / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        for read in (translate.Translator, inspect_checkpoint.report_of_export):
+            with pytest.raises(ValueError, match=f"{name} is not what was exported: copy the folder again"):
+                read(str(folder))
+        path.unlink()
+        with pytest.raises((FeedbackError, FileNotFoundError), match=name):
+            inspect_checkpoint.report_of_export(str(folder))
+        path.write_bytes(content)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no checksums of its files: export it again"):
+        translate.Translator(str(folder))
+    with pytest.raises(FeedbackError, match="config.json is damaged, or of an export without checksums"):
+        inspect_checkpoint.report_of_export(str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(FeedbackError, match="exported is no export: it has no config.json"):
+        inspect_checkpoint.report_of_export(str(folder))

@@ -9,6 +9,7 @@ each. The search is that of fairseq-generate, with the same names and defaults o
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -27,6 +28,11 @@ class Translator:
     def __init__(self, folder, threads=0):
         with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
             self.config = json.load(f)
+        if "files" not in self.config:
+            raise ValueError(f"{folder} has no checksums of its files: export it again")
+        for name, wanted in self.config["files"].items():
+            if checksum(os.path.join(folder, name)) != wanted:
+                raise ValueError(f"{os.path.join(folder, name)} is not what was exported: copy the folder again")
         self.encoder = session(os.path.join(folder, "encoder.onnx"), threads)
         self.step = session(os.path.join(folder, "decoder_step.onnx"), threads)
         self.step_inputs = [i.name for i in self.step.get_inputs()]  # all, but `step` if there are no positions
@@ -115,9 +121,12 @@ class Translator:
         return [sorted(hypotheses, key=lambda h: -h[0]) for hypotheses in found]
 
 
+def checksum(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def session(path, threads):
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} is missing")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0: as many as there are cores
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools import exported
 from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import must_be_file, write_json
 from fairseq_feedback.tools.program import quiet
@@ -132,14 +133,15 @@ def write(model, task, folder):
         "groups": 1 if decoder.memory.k_proj is not None else decoder.num_layers,
         "init_slots": serving.init_slots(decoder),
         "memory_span": decoder.memory_span,
+        "files": exported.checksums(folder),
     }
-    write_json(os.path.join(folder, "config.json"), config)
+    write_json(os.path.join(folder, exported.CONFIG), config)
 
 
 def move(part, output):
     """Give the files their names; config.json last, so that a folder which has it is whole."""
     os.makedirs(output, exist_ok=True)
-    for name in sorted(os.listdir(part), key=lambda name: (name == "config.json", name)):
+    for name in sorted(os.listdir(part), key=lambda name: (name == exported.CONFIG, name)):
         path = os.path.join(output, name)
         os.replace(os.path.join(part, name), path)
         print(f"written: {path}, {os.path.getsize(path):,} bytes")

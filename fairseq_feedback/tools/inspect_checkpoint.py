@@ -6,13 +6,14 @@
 
 The first works for any model of fairseq, as far as that has such parts. With --text, the picture shows what each step
 reads of the memory, and of the source: for --target, or the model's own translation; for a language model, the text's.
+Of a folder that `export` has written it says whether its files are whole.
 """
 
 import os
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import checkpoint_facts as facts
-from fairseq_feedback.tools import pictures
+from fairseq_feedback.tools import exported, pictures
 from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.table import markdown
@@ -21,7 +22,7 @@ BAR = 40
 
 
 def add_arguments(parser):
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="or the folder of an export")
     parser.add_argument(
         "--plot", metavar="FILE", help="draw the mix and the spans, or with --text the attention: .png, .svg or .pdf"
     )
@@ -39,6 +40,9 @@ def add_arguments(parser):
 
 def main(args):
     quiet()
+    if os.path.isdir(args.checkpoint):
+        print(report_of_export(args.checkpoint))
+        return
     check(args)
     from fairseq import checkpoint_utils
 
@@ -60,6 +64,12 @@ def main(args):
 
         print("\n" + attention_picture.draw(args, facts.plain(state["cfg"].get("task"))))
     print(f"\n{args.plot}")
+
+
+def report_of_export(folder):
+    config = exported.read(folder)
+    whole = f"{len(config.pop('files'))} files, all as they were exported"
+    return columns([("export", folder), *((name, str(value)) for name, value in config.items()), ("files", whole)])
 
 
 def check(args):
