@@ -1,7 +1,9 @@
 """fairseq-feedback average."""
 
 import argparse
+import errno
 import os
+import resource
 
 import pytest
 import torch
@@ -103,3 +105,14 @@ def test_different_models_and_damaged_files_are_named(tmp_path):
     message = average("--inputs", str(half), "--output", str(tmp_path / "out.pt"))
     assert f"checkpoint {half} is damaged" in message
     assert not (tmp_path / "out.pt").exists()
+
+
+def test_a_full_disk(tmp_path, capsys):
+    paths = [write(tmp_path, f"{i}.pt", {"w": torch.full((100_000,), float(i))}) for i in range(2)]
+    before, limits = sorted(os.listdir(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        said = average("--inputs", *paths, "--output", str(tmp_path / "out.pt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said == f"error: {os.strerror(errno.EFBIG)}" and sorted(os.listdir(tmp_path)) == before

@@ -2,12 +2,16 @@
 
 import http.server
 import os
+import random
 import subprocess
 import sys
 import threading
 
 import pytest
 import raw_corpora
+
+from examples.prepare import archive
+from fairseq_feedback.errors import FeedbackError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PREPARE = os.path.join(ROOT, "examples", "prepare")
@@ -73,6 +77,37 @@ def test_archives(tmp_path):
     (tmp_path / "page.tgz").write_text("<html>Quota exceeded</html>")
     assert "not an archive" in refused("archive.py", "test", tmp_path / "page.tgz")
     assert "is missing" in refused("archive.py", "test", tmp_path / "none.tgz")
+
+
+@pytest.mark.parametrize("name", ["a.tgz", "a.zip"])
+def test_flipped_bits_of_an_archive(name, tmp_path):
+    """Each is found, or does no harm; and what is not whole leaves no file."""
+    content = bytes(random.Random(0).choices(b"abcdef\n", k=3000))
+    make = raw_corpora.tar if name == "a.tgz" else raw_corpora.zipped
+    make(tmp_path / name, {"x/one.txt": content, "z": b"last"})
+    whole = (tmp_path / name).read_bytes()
+    found = 0
+    for place in range(0, len(whole), max(1, len(whole) // 60)):
+        (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        folder = tmp_path / f"new{place}"
+        try:
+            archive.with_sentences(tmp_path / name, lambda path: archive.take(path, ["one.txt"], folder))
+        except FeedbackError:
+            found += 1
+            assert os.listdir(folder) == []
+        else:
+            assert (folder / "one.txt").read_bytes() == content
+    assert found > 45
+
+
+def test_an_archive_with_a_password(tmp_path):
+    raw_corpora.zipped(tmp_path / "a.zip", {"one.txt": b"1"})
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    for action in (["test"], ["take", "one.txt", "--to", tmp_path / "new"]):
+        assert "a.zip needs a password: unpack it" in refused("archive.py", action[0], tmp_path / "a.zip", *action[1:])
 
 
 def test_markup(tmp_path):
@@ -218,8 +253,9 @@ def test_symbols(tmp_path):
 
 def test_stories(tmp_path):
     raw_corpora.cnn_dm(str(tmp_path))
-    archive = tmp_path / "cnn_stories.tgz"
-    tool("stories.py", "collect", archive, "--to", tmp_path / "stories")
+    stories = tmp_path / "cnn_stories.tgz"
+    raw_corpora.tar(tmp_path / "odd.tgz", {"a name with spaces.story": b"text"})
+    tool("stories.py", "collect", tmp_path / "odd.tgz", stories, "--to", tmp_path / "stories")
     flags = ["split", "--stories", tmp_path / "stories", "--article", tmp_path / "a", "--summary", tmp_path / "s"]
     assert "which " in refused("stories.py", *flags, "--urls", tmp_path / "all_train.txt")  # the other archive's
     urls = [url for url in (tmp_path / "all_train.txt").read_text().split() if ".cnn." in url]
@@ -231,8 +267,8 @@ def test_stories(tmp_path):
     assert articles[1] == "Sentence 0 has exactly seven"
     printed = out("stories.py", *flags, "--urls", tmp_path / "urls", "--drop-empty", "--workers", 2)
     assert "left out" in printed and (tmp_path / "s").read_text().split("\n") == summaries[1:]
-    os.truncate(archive, os.path.getsize(archive) // 2)
-    assert "is cut short" in refused("stories.py", "collect", archive, "--to", tmp_path / "stories")
+    os.truncate(stories, os.path.getsize(stories) // 2)
+    assert "is cut short" in refused("stories.py", "collect", stories, "--to", tmp_path / "stories")
 
 
 # --- downloads ---

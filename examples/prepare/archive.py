@@ -4,10 +4,11 @@
     python examples/prepare/archive.py take de-en.tgz --to FOLDER train.tags.de-en.de train.tags.de-en.en
 
 Files are named by the end of their path in the archive, and come to lie directly in the folder. An archive that is cut
-short, or is something else (a web page that was saved under its name), ends in an error, as does a file that is not
-there.
+short or damaged, or is something else (a web page that was saved under its name), ends in an error, as does a file that
+is not there; then no file is written.
 """
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -16,6 +17,7 @@ import zipfile
 import zlib
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import must_be_file, whole
 from fairseq_feedback.tools.program import Parser, run
 
 BLOCK = 1 << 20
@@ -28,8 +30,7 @@ def main():
     parser.add_argument("--to", metavar="FOLDER", help="where to write the files")
     parser.add_argument("files", nargs="*", metavar="FILE")
     args = parser.parse_intermixed_args()
-    if not os.path.isfile(args.archive):
-        raise FeedbackError(f"{args.archive} is missing")
+    must_be_file(args.archive)
     with_sentences(args.archive, test if args.action == "test" else lambda path: take(path, args.files, args.to))
 
 
@@ -39,8 +40,12 @@ def with_sentences(path, function):
         return function(path)
     except (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise FeedbackError(f"{path} is cut short or not an archive ({error}): {size(path)}") from error
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, NotImplementedError) as error:
         raise FeedbackError(f"{path} is cut short or damaged: {size(path)}") from error
+    except RuntimeError as error:
+        if "encrypted" not in str(error):
+            raise
+        raise FeedbackError(f"{path} needs a password: unpack it yourself, and pack it again without one") from error
 
 
 def is_zip(path):
@@ -78,6 +83,7 @@ def files_of(path):
             for member in archive:
                 if member.isfile():
                     yield member.name, archive.extractfile(member)
+                archive.members.clear()  # which would hold the names of all
             while f.read(BLOCK):
                 pass
 
@@ -87,16 +93,17 @@ def take(path, wanted, folder):
         raise FeedbackError("take: give --to FOLDER and the names of files")
     os.makedirs(folder, exist_ok=True)
     missing = {os.path.basename(name): name for name in wanted}
-    for name, f in files_of(path):
-        end = os.path.basename(name)
-        if end in missing and ("/" + name).endswith("/" + missing[end]):
-            with open(os.path.join(folder, end), "wb") as out:
+    with (
+        contextlib.ExitStack()
+    ) as files:  # which get their names when all of the archive was read, and its sums are right
+        for name, f in files_of(path):
+            end = os.path.basename(name)
+            if end in missing and ("/" + name).endswith("/" + missing[end]):
+                out = files.enter_context(whole(os.path.join(folder, end), "wb"))
                 shutil.copyfileobj(f, out, BLOCK)
-            del missing[end]
-            if not missing:
-                break
-    if missing:
-        raise FeedbackError(f"{path} has no {' and no '.join(sorted(missing.values()))}")
+                del missing[end]
+        if missing:
+            raise FeedbackError(f"{path} has no {' and no '.join(sorted(missing.values()))}")
 
 
 if __name__ == "__main__":

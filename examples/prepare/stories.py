@@ -58,7 +58,7 @@ def collect_one(path, text, index, offset):
     count = 0
     for name, f in files_of(path):
         name, extension = os.path.splitext(os.path.basename(name))
-        if extension == ".story" and not name.startswith("."):
+        if extension == ".story" and not name.startswith(".") and "\n" not in name:
             story = f.read()
             index.write(f"{name} {offset} {len(story)}\n")
             text.write(story)
@@ -70,7 +70,7 @@ def collect_one(path, text, index, offset):
 def split(args):
     index = {}
     for line in read(os.path.join(args.stories, "index")):
-        name, offset, length = line.split()
+        name, offset, length = line.rsplit(" ", 2)
         index[name] = int(offset), int(length)
     places = (place_of(url, index, args.urls) for url in map(clean, read(args.urls)) if url)
     stories = os.path.join(args.stories, "text")

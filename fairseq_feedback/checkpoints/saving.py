@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from contextlib import contextmanager
 
 import torch
 
@@ -30,20 +31,27 @@ def copy(source, path) -> None:
     _write(path, fill)
 
 
+@contextmanager
+def said_by_the_disk():
+    """torch.save says "unexpected pos" of a full disk, and what the disk said is the context: that is raised."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise error.__context__ from None
+
+
 def _write(path, fill) -> None:
     for wait in (*WAITS, None):
         try:
-            with whole(path, "wb", damage) as f:
+            with whole(path, "wb", damage) as f, said_by_the_disk():
                 fill(f)
             return
-        except (OSError, RuntimeError) as error:
-            # torch says "unexpected pos", and what the disk said is the context.
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError):
-                raise
+        except OSError as error:
             if wait is None:
-                raise FeedbackError(_sentence(path, cause)) from error
-            logger.warning(f"{path} was not written ({cause.strerror or cause}): trying again in {wait} seconds")
+                raise FeedbackError(_sentence(path, error)) from error
+            logger.warning(f"{path} was not written ({error.strerror or error}): trying again in {wait} seconds")
             time.sleep(wait)
 
 

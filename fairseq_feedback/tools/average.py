@@ -9,6 +9,7 @@ The options are those of the script that fairseq has in its repository and not i
 import os
 import re
 
+from fairseq_feedback.checkpoints import saving
 from fairseq_feedback.checkpoints.verify import damage
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import whole
@@ -116,5 +117,5 @@ def save(state, path):
 
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
-    with whole(path, "wb", damage) as f:
+    with whole(path, "wb", damage) as f, saving.said_by_the_disk():
         torch.save(state, f)
