@@ -115,4 +115,6 @@ def test_a_full_disk(tmp_path, capsys):
         said = average("--inputs", *paths, "--output", str(tmp_path / "out.pt"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert said == f"error: {os.strerror(errno.EFBIG)}" and sorted(os.listdir(tmp_path)) == before
+    assert (
+        said == f"error: {tmp_path / 'out.pt'}: {os.strerror(errno.EFBIG)}" and sorted(os.listdir(tmp_path)) == before
+    )

@@ -91,7 +91,7 @@ def test_flipped_bits_of_an_archive(name, tmp_path):
         (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         folder = tmp_path / f"new{place}"
         try:
-            archive.with_sentences(tmp_path / name, lambda path: archive.take(path, ["one.txt"], folder))
+            archive.with_sentences(tmp_path / name, lambda path, to=folder: archive.take(path, ["one.txt"], to))
         except FeedbackError:
             found += 1
             assert os.listdir(folder) == []

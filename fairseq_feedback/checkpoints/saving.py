@@ -32,20 +32,22 @@ def copy(source, path) -> None:
 
 
 @contextmanager
-def said_by_the_disk():
+def said_by_the_disk(path):
     """torch.save says "unexpected pos" of a full disk, and what the disk said is the context: that is raised."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error.__context__, OSError):
+        said = error.__context__
+        if not isinstance(said, OSError):
             raise
-        raise error.__context__ from None
+        said.filename = os.fspath(path)
+        raise said from None
 
 
 def _write(path, fill) -> None:
     for wait in (*WAITS, None):
         try:
-            with whole(path, "wb", damage) as f, said_by_the_disk():
+            with whole(path, "wb", damage) as f, said_by_the_disk(path):
                 fill(f)
             return
         except OSError as error:

@@ -117,5 +117,5 @@ def save(state, path):
 
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
-    with whole(path, "wb", damage) as f, saving.said_by_the_disk():
+    with whole(path, "wb", damage) as f, saving.said_by_the_disk(path):
         torch.save(state, f)
