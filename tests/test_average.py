@@ -116,5 +116,6 @@ def test_a_full_disk(tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (
-        said == f"error: {tmp_path / 'out.pt'}: {os.strerror(errno.EFBIG)}" and sorted(os.listdir(tmp_path)) == before
+        said == f"error: {tmp_path / 'out.pt'}: {os.strerror(errno.EFBIG)}"
+    assert sorted(os.listdir(tmp_path)) == before
     )

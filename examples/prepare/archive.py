@@ -93,9 +93,8 @@ def take(path, wanted, folder):
         raise FeedbackError("take: give --to FOLDER and the names of files")
     os.makedirs(folder, exist_ok=True)
     missing = {os.path.basename(name): name for name in wanted}
-    with (
-        contextlib.ExitStack()
-    ) as files:  # which get their names when all of the archive was read, and its sums are right
+    # They get their names when all of the archive was read, and is whole.
+    with contextlib.ExitStack() as files:
         for name, f in files_of(path):
             end = os.path.basename(name)
             if end in missing and ("/" + name).endswith("/" + missing[end]):
