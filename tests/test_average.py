@@ -115,7 +115,5 @@ def test_a_full_disk(tmp_path, capsys):
         said = average("--inputs", *paths, "--output", str(tmp_path / "out.pt"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (
-        said == f"error: {tmp_path / 'out.pt'}: {os.strerror(errno.EFBIG)}"
+    assert said == f"error: {tmp_path / 'out.pt'}: {os.strerror(errno.EFBIG)}"
     assert sorted(os.listdir(tmp_path)) == before
-    )
