@@ -100,8 +100,9 @@ def read_options() -> None:
         begin.refuse_background_writes(known)
         if hasattr(known, "beam"):
             limits.check_command(known)
-        if getattr(known, "fp16", False) and hasattr(known, "max_update"):
-            if known.cpu or not torch.cuda.is_available():
+        if hasattr(known, "max_update"):
+            workers.refuse_to_train_alone(known)
+            if known.fp16 and (known.cpu or not torch.cuda.is_available()):
                 raise FeedbackError("--fp16 trains on GPUs only: on a CPU give --bf16, or neither")
         return parsed
 
@@ -149,6 +150,11 @@ def say_what_layerdrop_needs() -> None:
         return wrap(args, model, *more, **named)
 
     models.DistributedFairseqModel = DistributedFairseqModel
+
+
+def let_torchrun_start_workers_on_cpus() -> None:
+    launch_init = distributed_utils._infer_torch_distributed_launch_init
+    distributed_utils._infer_torch_distributed_launch_init = workers.without_a_gpu(launch_init)
 
 
 def name_bad_checkpoints() -> None:
@@ -320,6 +326,7 @@ block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
 say_what_layerdrop_needs()
+let_torchrun_start_workers_on_cpus()
 name_bad_checkpoints()
 search_with_our_generator()
 offer_decoding_options()

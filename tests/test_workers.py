@@ -2,10 +2,13 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 import cli
 import pytest
 import torch
+from trained import assert_equal
 
 import fairseq_feedback  # noqa: F401  lets torch read the types in its checkpoints
 
@@ -50,6 +53,25 @@ def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags
         for worker in done:
             assert worker.returncode == 0, worker.stderr[-3000:]
     return done
+
+
+def train_by_torchrun(folder, data, name, *more):
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
+    command += [os.path.join(cli.ROOT, "tests", "train.py"), *cli.train_flags(data, folder / name, *more)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": cli.ROOT}
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cli.ROOT, env=env, timeout=300)
+
+
+def test_torchrun(folder, data):
+    flags = ["--distributed-world-size", 2, "--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"]
+    done = train_by_torchrun(folder, data, "torchrun")
+    sentence = "error: 2 processes were started, and each would train alone: give " + " ".join(map(str, flags))
+    assert done.returncode != 0 and sentence in done.stderr.splitlines()
+    done = train_by_torchrun(folder, data, "torchrun", *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    train_by_two(folder, data, "by_hand")
+    assert_equal(dict(load(folder, "torchrun")["model"]), dict(load(folder, "by_hand")["model"]))
 
 
 def load(folder, name):

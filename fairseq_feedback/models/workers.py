@@ -1,5 +1,9 @@
 """What several data-parallel workers need that one does not."""
 
+import os
+from functools import wraps
+
+import torch
 from fairseq.modules import LayerDropModuleList
 
 from fairseq_feedback.errors import FeedbackError
@@ -13,3 +17,27 @@ def check(args, model) -> None:
             "--encoder-layerdrop and --decoder-layerdrop leave layers out of an update, so several workers need "
             "--find-unused-parameters (or --ddp-backend legacy_ddp)"
         )
+
+
+def refuse_to_train_alone(options) -> None:
+    """Processes that torchrun has started, each of which fairseq would train by itself, into one folder."""
+    processes = int(os.environ.get("WORLD_SIZE") or 1)
+    if processes > 1 and options.distributed_world_size == 1 and options.distributed_init_method is None:
+        raise FeedbackError(
+            f"{processes} processes were started, and each would train alone: give --distributed-world-size {processes}"
+            + ("" if torch.cuda.is_available() else " --distributed-backend gloo --ddp-backend legacy_ddp")
+        )
+
+
+def without_a_gpu(launch_init):
+    """Of fairseq's function for processes of torchrun, which gives each a GPU."""
+
+    @wraps(launch_init)
+    def wrapped(cfg):
+        if torch.cuda.is_available():
+            return launch_init(cfg)
+        cfg.distributed_init_method = "env://"
+        cfg.distributed_world_size, cfg.distributed_rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+        cfg.device_id, cfg.distributed_no_spawn = 0, True
+
+    return wrapped
