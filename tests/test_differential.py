@@ -1,4 +1,4 @@
-"""Two implementations of the same, with everything drawn at random: our search and fairseq's, our kernels and the reference.
+"""Two implementations of one thing, options drawn at random: searches of ours and fairseq, kernels and the reference.
 
 A few trials by default; with `-m slow` hundreds. FEEDBACK_TRIALS=5000 sets how many those are.
 """
