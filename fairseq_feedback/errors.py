@@ -9,6 +9,8 @@ CLEAR_MESSAGES_OF_FAIRSEQ = (
     "The dataset is empty.",
     "--finetune-from-model ",
     "--replace-unk requires",
+    "min_len cannot be larger than max_len",
+    "DiverseBeamSearch requires --beam to be divisible",  # also where the vocabulary is smaller than --beam
 )
 
 # What a disk says that a user can mend, and no trace explains.

@@ -21,6 +21,7 @@ from fairseq.criterions.label_smoothed_cross_entropy_with_alignment import (
 )
 from fairseq.data import Dictionary, data_utils
 from fairseq.data.encoders import BPE_REGISTRY
+from fairseq.data.encoders.subword_nmt_bpe import SubwordNMTBPE
 from fairseq.data.fasta_dataset import FastaDataset
 from fairseq.dataclass import utils as dataclass_utils
 from fairseq.distributed import utils as distributed_utils
@@ -98,6 +99,8 @@ def read_options() -> None:
         if getattr(known, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
             known.tpu = False
         begin.refuse_background_writes(known)
+        if getattr(known, "replace_unk", None) == "@@ ":  # what fairseq makes of the option without a file
+            known.replace_unk = ""
         if hasattr(known, "beam"):
             limits.check_command(known)
         if hasattr(known, "max_update"):
@@ -208,7 +211,7 @@ def search_with_our_generator() -> None:
 
     @wraps(build)
     def build_generator(self, models, args, seq_gen_cls=None, *more, **kwargs):
-        limits.check(args)
+        limits.check(args, math.inf if self.target_dictionary is None else len(self.target_dictionary))
         models = commands.to_decode(models, args, seq_gen_cls)
         if seq_gen_cls is None:
             seq_gen_cls = commands.generator_for(models, args)
@@ -305,6 +308,7 @@ def train_on_alignments() -> None:
 
 
 def believe_no_damaged_data() -> None:
+    SubwordNMTBPE.__init__ = binary.names_its_codes(SubwordNMTBPE.__init__)
     data_utils.load_indexed_dataset = binary.checked(data_utils.load_indexed_dataset)
     Dictionary.add_from_file = binary.names_its_file(Dictionary.add_from_file)
 

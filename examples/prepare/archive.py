@@ -9,12 +9,12 @@ is not there; then no file is written.
 """
 
 import contextlib
+import errno
 import gzip
 import os
 import shutil
 import tarfile
 import zipfile
-import zlib
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import must_be_file, whole
@@ -40,12 +40,13 @@ def with_sentences(path, function):
         return function(path)
     except (tarfile.ReadError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise FeedbackError(f"{path} is cut short or not an archive ({error}): {size(path)}") from error
-    except (EOFError, zlib.error, NotImplementedError) as error:
-        raise FeedbackError(f"{path} is cut short or damaged: {size(path)}") from error
-    except RuntimeError as error:
-        if "encrypted" not in str(error):
+    except Exception as error:  # zipfile and tarfile meet damage with many kinds
+        if isinstance(error, FeedbackError) or isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
-        raise FeedbackError(f"{path} needs a password: unpack it yourself, and pack it again without one") from error
+        if isinstance(error, RuntimeError) and "encrypted" in str(error):
+            mend = "unpack it yourself, and pack it again without one"
+            raise FeedbackError(f"{path} needs a password: {mend}") from error
+        raise FeedbackError(f"{path} is cut short or damaged: {size(path)}") from error
 
 
 def is_zip(path):

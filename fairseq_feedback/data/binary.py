@@ -1,4 +1,4 @@
-"""fairseq's binary data is looked at when it is opened: what was cut, or written over, is named."""
+"""fairseq's data is looked at when it is opened: what was cut, or written over, is named."""
 
 import os
 import struct
@@ -81,6 +81,25 @@ def names_its_file(add_from_file):
         except Exception as error:  # fairseq raises this very kind for what is not UTF-8
             said = " ".join(str(error).split())
             raise FeedbackError(f"dictionary {f}: {said.rstrip('.')}. Copy it again from where it was made") from error
+
+    return wrapped
+
+
+def names_its_codes(init):
+    """Of fairseq's SubwordNMTBPE. subword_nmt ends the process at a line that is none."""
+
+    @wraps(init)
+    def wrapped(self, cfg):
+        try:
+            init(self, cfg)
+            self.encode("ab")  # the first time it looks at the version
+        except (SystemExit, NotImplementedError, AssertionError, IndexError, ValueError) as error:
+            if cfg.bpe_codes is None:
+                raise
+            raise FeedbackError(
+                f"--bpe-codes {cfg.bpe_codes}: no codes of subword_nmt, or damaged. Copy them again from where "
+                "they were made"
+            ) from error
 
     return wrapped
 

@@ -7,10 +7,11 @@ from fairseq_feedback.errors import FeedbackError
 
 LEAST = {"beam": 1, "nbest": 1, "min_len": 0, "max_len_a": 0, "no_repeat_ngram_size": 0, "prefix_size": 0}
 FINITE = ("lenpen", "unkpen", "temperature", "max_len_a", "max_len_b", "diversity_rate", "diverse_beam_strength")
+MOST_LENPEN = 10  # a length to that power is a number of float32
 
 
-def check(options) -> None:
-    """`options`: of the generation, as fairseq's tasks get them."""
+def check(options, vocabulary=math.inf) -> None:
+    """`options`: of the generation, as fairseq's tasks get them; vocabulary: its size, if that is known."""
 
     def get(name, default):
         value = getattr(options, name, default)
@@ -19,6 +20,8 @@ def check(options) -> None:
     for name in FINITE:
         if not math.isfinite(get(name, 0)):
             _refuse(f"{_flag(name)} {get(name, 0)}", "give a number")
+    if abs(get("lenpen", 1)) > MOST_LENPEN:
+        _refuse(f"--lenpen {get('lenpen', 1)}", f"give a number from -{MOST_LENPEN} to {MOST_LENPEN}")
     for name, least in LEAST.items():
         if get(name, least) < least:
             _refuse(f"{_flag(name)} {get(name, least)}", f"give at least {least}")
@@ -36,7 +39,10 @@ def check(options) -> None:
     chosen = [name for name, given in searches.items() if given]
     if len(chosen) > 1:
         _refuse(" and ".join(chosen), "give one of them")
-    _check_sampling(sampling, get("sampling_topk", -1), get("sampling_topp", -1))
+    k = get("sampling_topk", -1)
+    _check_sampling(sampling, k, get("sampling_topp", -1))
+    if k > vocabulary:
+        _refuse(f"--sampling-topk {k}", f"the vocabulary has {vocabulary:,} words")
 
 
 def check_command(options) -> None:
