@@ -7,6 +7,8 @@ from typing import NamedTuple, Optional, Tuple
 
 LAST, ALL = "last", "all"
 SHORT = ("--attention-dropout", 0, "--activation-dropout", 0, "--decoder-attention-heads", 4)
+# Where many states follow one another: memory vectors that are norms keep them apart for as long as one likes.
+POST_NORM = ("--decoder-post-norm",)
 OWN = ("--memory-composition", "own", "--unshared-memory-kv")
 
 
@@ -47,10 +49,10 @@ class Task(NamedTuple):
 
 
 # Recurrent networks of two layers, as wide as gives them at least as many parameters. The peers have three rates each.
-def models(layers, width, span, rate, own_span=64):
+def models(layers, width, span, rate, own_span=64, more=()):
     transformers, networks = (rate, rate / 3, 3 * rate), (2e-3, 5e-4, 8e-3)
     return {
-        "feedback": Model(feedback(layers, width, span), (rate,)),
+        "feedback": Model(feedback(layers, width, span, *more), (rate,)),
         "own-4": Model(feedback(4, width, own_span, *OWN), transformers),
         "own-8": Model(feedback(8, width, own_span, *OWN), transformers),
         "transformer": Model(fairseq(4, width), transformers),
@@ -64,8 +66,8 @@ TASKS = {
                      chance=100 / 120),
     "parity": Task("parity", 3, 40, 3000, (40, 64, 128, 256, 512, 1024, "40-256"), models(1, 64, 4, 1e-3), hold=0.25,
                    chance=50),
-    "s5": Task("s5", 3, 32, 8000, (32, 64, 128, 256, 512), models(2, 128, 4, 1.5e-3), grow_at=85, weight_decay=0.01,
-               rows=1024, total=4096, hold=0.35, chance=100 / 120),
+    "s5": Task("s5", 3, 32, 13_000, (32, 64, 128, 256, 512, 1024, 4096), models(2, 128, 4, 1.5e-3, more=POST_NORM),
+               grow_at=85, rows=512, total=2048, hold=0.6, chance=100 / 120),
     "modular": Task("modular", 3, 39, 5000, (39, 63, 127, 255, "40-256"), models(2, 128, 8, 1e-3), supervisions=(LAST,),
                     chance=20),
     "modular_brackets": Task("modular_brackets", 3, 40, 5000, (40, 64, 128, 256, "40-256"), models(2, 128, 16, 1e-3),
@@ -81,8 +83,8 @@ TASKS = {
                     chance=10),
     "counting": Task("counting", 1, 50, 2000, (50, 1000), models(2, 128, 128, 1e-3), rows=32, supervisions=(ALL,)),
     "s3": Task("s3", 3, 32, 2000, (32, 64, 256, 512), models(2, 128, 8, 1e-3), chance=100 / 6),
-    "a5": Task("a5", 3, 32, 8000, (32, 64, 256, 512), models(2, 128, 4, 1.5e-3), grow_at=85, weight_decay=0.01,
-               rows=1024, total=4096, hold=0.35, chance=100 / 60),
+    "a5": Task("a5", 3, 32, 13_000, (32, 64, 256, 512), models(2, 128, 4, 1.5e-3, more=POST_NORM), grow_at=85,
+               rows=512, total=2048, hold=0.6, chance=100 / 60),
 }  # fmt: skip
 
 # The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of the other one for the rest.
