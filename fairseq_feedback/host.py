@@ -36,7 +36,7 @@ from fairseq.trainer import Trainer
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from fairseq_feedback import finite
+from fairseq_feedback import finite, full_help
 from fairseq_feedback.checkpoints import begin, saving, settings, verify
 from fairseq_feedback.criterions import alignments
 from fairseq_feedback.data import binary
@@ -109,7 +109,7 @@ def read_options() -> None:
                 raise FeedbackError("--fp16 trains on GPUs only: on a CPU give --bf16, or neither")
         return parsed
 
-    options.parse_args_and_arch = parse_args_and_arch
+    options.parse_args_and_arch = full_help.with_options_of_what_is_chosen(parse_args_and_arch)
 
 
 def block_repeated_ngrams() -> None:

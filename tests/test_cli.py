@@ -196,3 +196,20 @@ def test_from_pretrained(made):
     )
     got = hub.translate(sources(made), beam=5, max_len_b=10)
     assert got == [cli.best(made.generation)[i][1] for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    "command, more, names",
+    [
+        ("train", ["--arch", "feedback_transformer"], ["--memory-composition", "--encoder-layers", "--update-freq"]),
+        ("train", ["--task=feedback_lm", "--arch=feedback_transformer_lm", "--optimizer", "adam"],
+         ["--memory-span", "--random-offset", "--adam-betas"]),
+        ("train", [], ["--arch", "--update-freq"]),
+        ("generate", [], ["--beam", "--decode-int8"]),
+    ],
+)  # fmt: skip
+def test_help_has_the_options_of_what_is_chosen(made, command, more, names):
+    for flag in ("--help", "-h"):
+        done = cli.run(command, "--user-dir", cli.PACKAGE, *more, flag, log=made.log)
+        assert all(f"\n  {name}" in done.stdout for name in names)
+        assert ("--memory-span" in done.stdout) == bool(more)
