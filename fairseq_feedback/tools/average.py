@@ -9,7 +9,6 @@ The options are those of the script that fairseq has in its repository and not i
 import os
 import re
 
-from fairseq_feedback.checkpoints import saving
 from fairseq_feedback.checkpoints.verify import damage
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import whole
@@ -114,6 +113,8 @@ def average(paths):
 def save(state, path):
     import torch
     from omegaconf import OmegaConf
+
+    from fairseq_feedback.checkpoints import saving
 
     if OmegaConf.is_config(state.get("cfg")):
         state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=False, enum_to_str=True)
