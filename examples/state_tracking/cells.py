@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 
 LAST, ALL = "last", "all"
 SHORT = ("--attention-dropout", 0, "--activation-dropout", 0, "--decoder-attention-heads", 4)
-# Where many states follow one another: memory vectors that are norms keep them apart for as long as one likes.
+# Where there are many states: a memory of normed vectors keeps them apart for as long as one likes.
 POST_NORM = ("--decoder-post-norm",)
 OWN = ("--memory-composition", "own", "--unshared-memory-kv")
 
