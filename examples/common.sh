@@ -69,16 +69,20 @@ both() {
     return $failed
 }
 
+# Whether no other run holds OUT. This process then does, and those that it starts, also when this one is killed and they
+# go on for a moment.
+hold_out() {
+    exec 8>"$OUT/.lock" || feedback_die "--out $OUT: cannot write there"
+    ! command -v flock >/dev/null 2>&1 || flock -n 8
+}
+
 # begin_run STATE: makes OUT, keeps it for this run, and empties it of what was made from another state of code and options.
 begin_run() {
     if [[ -e $OUT && ! -e $OUT/made-with && -n $(ls -A -I .lock -- "$OUT" 2>&1) ]]; then
         feedback_die "--out $OUT is not empty and not of an earlier run: give another folder"
     fi
     mkdir -p -- "$OUT"
-    exec 8>"$OUT/.lock" || feedback_die "--out $OUT: cannot write there"
-    if command -v flock >/dev/null 2>&1 && ! flock -n 8; then # the lock ends with this process and those that it starts
-        feedback_die "--out $OUT: another run writes there. Wait for it, or give another folder"
-    fi
+    hold_out || feedback_die "--out $OUT: another run writes there. Wait for it, or give another folder"
     if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$1" ]]; then
         find "$OUT" -mindepth 1 ! -name .lock -delete
         printf '%s\n' "$1" >"$OUT/made-with"

@@ -47,11 +47,8 @@ prepare_options() {
     feedback_environment sacremoses subword_nmt
 }
 
-# Held by this process and those that it starts, also when this one is killed and they go on for a moment.
 one_run_at_a_time() {
-    exec 8>"$OUT/.lock" || feedback_die "--out $OUT: cannot write there"
-    command -v flock >/dev/null 2>&1 || return 0
-    flock -n 8 && return
+    hold_out && return
     feedback_say "Another run is writing to $OUT. Waiting for it."
     flock 8
 }

@@ -3,6 +3,8 @@
 import sys
 from functools import wraps
 
+from fairseq.models import ARCH_MODEL_REGISTRY
+
 HELP = {"-h", "--help"}
 
 
@@ -27,8 +29,6 @@ def with_options_of_what_is_chosen(parse):
 
 
 def _names_a_model(words) -> bool:
-    from fairseq.models import ARCH_MODEL_REGISTRY
-
     names = [b for a, b in zip(words, words[1:]) if a in ("--arch", "-a")]
     names += [word.partition("=")[2] for word in words if word.startswith("--arch=")]
     return bool(names) and names[-1] in ARCH_MODEL_REGISTRY

@@ -83,6 +83,12 @@ def translating(tmp_path_factory):
     return translation.make(tmp_path_factory.mktemp("translate"))
 
 
+@pytest.fixture
+def work(translating, tmp_path):
+    """One translation: its input, its output, and the command line without further options."""
+    return translation.Work(translating, tmp_path)
+
+
 @pytest.fixture(scope="session")
 def transformer(made):
     """The checkpoint of fairseq's own transformer of the same size."""

@@ -11,23 +11,11 @@ from types import SimpleNamespace
 
 import cli
 import pytest
-from translation import SHORT, Work, children, translated
+from translation import SHORT, children, translated
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import progress
 from fairseq_feedback.tools.translation import text as texts
-
-
-@pytest.fixture(scope="module")
-def made(translating):
-    return translating
-
-
-@pytest.fixture
-def work(made, tmp_path):
-    """One translation: its input, its output, and the command line without further options."""
-    return Work(made, tmp_path)
-
 
 # The translations
 
@@ -44,21 +32,21 @@ def work(made, tmp_path):
     ],
     ids=["feedback", "transformer", "nbest", "bpe_moses", "constraints", "ensemble"],
 )
-def test_translates_as_fairseq_interactive(made, work, arch, more):
-    lines = list(made.lines)
+def test_translates_as_fairseq_interactive(translating, work, arch, more):
+    lines = list(translating.lines)
     if "--bpe" in more:
-        more = [*more, "--bpe-codes", made.folder / "codes", "--source-lang", "xx", "--target-lang", "yy"]
+        more = [*more, "--bpe-codes", translating.folder / "codes", "--source-lang", "xx", "--target-lang", "yy"]
         lines = [line + " , isn't it?" for line in lines]
     if "--constraints" in more:
         lines = [line + "\tGO\tBA" for line in lines]
     work.write(lines)
-    both = made.feedback_transformer_tiny + os.pathsep + made.transformer
-    work.path = both if arch == "both" else getattr(made, arch)
+    both = translating.feedback_transformer_tiny + os.pathsep + translating.transformer
+    work.path = both if arch == "both" else getattr(translating, arch)
     theirs = cli.run(
         "interactive",
-        *(made.data, *SHORT, "--user-dir", cli.PACKAGE, "--path", work.path, "--input", work.input),
+        *(translating.data, *SHORT, "--user-dir", cli.PACKAGE, "--path", work.path, "--input", work.input),
         *("--buffer-size", 16, *([] if "--batch-size" in more else ["--max-tokens", 4000]), *more),
-        log=made.log,
+        log=translating.log,
     ).stdout
     expected = [text for i, found in sorted(cli.hypotheses(theirs, "D").items()) for _, text in found]
     assert translated(work.result("--chunk-lines", 16, *more)) == expected
@@ -68,9 +56,9 @@ def test_translates_as_fairseq_interactive(made, work, arch, more):
 UNKNOWN = ("--unkpen", -20, "--beam", 2)  # which writes <unk> again and again
 
 
-def interactive(made, work, *more, check=True):
+def interactive(translating, work, *more, check=True):
     flags = [
-        made.data,
+        translating.data,
         *SHORT,
         "--user-dir",
         cli.PACKAGE,
@@ -83,28 +71,28 @@ def interactive(made, work, *more, check=True):
         "--max-tokens",
         4000,
     ]
-    return cli.run("interactive", *flags, *more, check=check, log=made.log)
+    return cli.run("interactive", *flags, *more, check=check, log=translating.log)
 
 
 @pytest.mark.parametrize("arch", ["feedback_transformer_tiny", "transformer"])
-def test_unknown_words_are_replaced(made, work, arch):
-    work.path = getattr(made, arch)
-    more = [*UNKNOWN, "--replace-unk", made.folder / "unk"]
-    theirs = cli.hypotheses(interactive(made, work, *more).stdout, "D")
+def test_unknown_words_are_replaced(translating, work, arch):
+    work.path = getattr(translating, arch)
+    more = [*UNKNOWN, "--replace-unk", translating.folder / "unk"]
+    theirs = cli.hypotheses(interactive(translating, work, *more).stdout, "D")
     got = translated(work.result(*more))
     assert got == [found[0][1] for _, found in sorted(theirs.items())]
     words = {word for line in got for word in line.split()}
     assert "BE" in words and not {"ba", "do", "<unk>"} & words and {"bi", "du"} & words
 
 
-def test_unknown_words_in_pieces_are_replaced_before_these_are_joined(made, work):
+def test_unknown_words_in_pieces_are_replaced_before_these_are_joined(translating, work):
     """And a word that the dictionary does not know stays what it is."""
     work.write(["zzz", "ba zzz"])
-    more = [*UNKNOWN, "--bpe", "subword_nmt", "--bpe-codes", made.folder / "codes", "--remove-bpe"]
-    more += ["--replace-unk", made.folder / "unk"]
+    more = [*UNKNOWN, "--bpe", "subword_nmt", "--bpe-codes", translating.folder / "codes", "--remove-bpe"]
+    more += ["--replace-unk", translating.folder / "unk"]
     words = {word for line in translated(work.result(*more)) for word in line.split()}
     assert "<unk>" not in words and words & {"z", "zz", "zzz", "zzzz"}
-    done = interactive(made, work, *more, check=False)
+    done = interactive(translating, work, *more, check=False)
     assert cli.last_line(done.stderr).startswith("error: --replace-unk with --post-process subword_nmt: fairseq would")
 
 
@@ -118,9 +106,9 @@ def test_the_installed_command_and_its_workers(work, installed):
     assert work.output.read_bytes() == work.result("--chunk-lines", 20)
 
 
-def test_what_a_line_is(made, work):
+def test_what_a_line_is(translating, work):
     """Only a line feed ends a line, and the translation of nothing is nothing."""
-    a, b, c, d = made.lines[:4]
+    a, b, c, d = translating.lines[:4]
     work.write([a, b, c, d, d])
     ta, tb, tc, td, _ = translated(work.result())
     text = f"\n{a}\r\n\n  {b}\t \n\u3000\r\n{c.replace(' ', chr(0x2028))}\n{d.replace(' ', chr(0x85))}\n\x0c\n{d}"
@@ -138,8 +126,8 @@ def test_nothing_to_translate(work):
     assert sorted(os.listdir(work.folder)) == ["0", "1", "in"]
 
 
-def test_lines_that_are_too_long(made, work):
-    work.write([*made.lines[:6], "ba " * 1100, *made.lines[6:9], "ba " * 1200])
+def test_lines_that_are_too_long(translating, work):
+    work.write([*translating.lines[:6], "ba " * 1100, *translating.lines[6:9], "ba " * 1200])
     message = work.refused("--chunk-lines", 2)
     assert re.match(r"error: line 7 of .*in has 1101 tokens, and the model or --max-tokens allows 1024: ", message)
     assert len(translated(work.part.read_bytes())) == 6  # and it goes on from there
@@ -154,9 +142,9 @@ def test_lines_that_are_too_long(made, work):
 # Stopped and continued
 
 
-def test_killed_at_any_moment(made, work):
+def test_killed_at_any_moment(translating, work):
     """By kill -9, this process or a worker of two: one sentence, no process is left, and in the end the same bytes."""
-    work.write(made.lines * 3)
+    work.write(translating.lines * 3)
     flags = ("--chunk-lines", 20, "--batch-size", 1, "--sampling", "--beam", 2, "--nbest", 2)
     expected = work.result(*flags)
     assert len(translated(expected)) == 240
@@ -191,9 +179,9 @@ def test_killed_at_any_moment(made, work):
 
 
 @pytest.mark.slow
-def test_workers_end_with_their_parent(made, work):
+def test_workers_end_with_their_parent(translating, work):
     """Also when it is killed by kill -9, and cannot end them."""
-    work.write(made.lines * 50)
+    work.write(translating.lines * 50)
     started = work.start("--chunk-lines", 20, "--batch-size", 1, "--workers", 2)
     work.wait_for_lines(100, started)
     workers = children(started.process.pid)
@@ -206,8 +194,8 @@ def test_workers_end_with_their_parent(made, work):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_control_c(made, work, workers):
-    work.write(made.lines * 50)
+def test_control_c(translating, work, workers):
+    work.write(translating.lines * 50)
     started = work.start("--chunk-lines", 20, "--batch-size", 1, "--workers", workers)
     work.wait_for_lines(100, started)
     left = children(started.process.pid)
@@ -219,15 +207,15 @@ def test_control_c(made, work, workers):
     assert done.stderr.count("\n") == 2
 
 
-def test_other_work_is_refused(made, work):
-    work.write([*made.lines[:4], "ba " * 1100])
+def test_other_work_is_refused(translating, work):
+    work.write([*translating.lines[:4], "ba " * 1100])
     work.refused("--chunk-lines", 2)
     kept = work.part.read_bytes()
     other = work.folder / "other.pt"
     os.link(work.path, other)
     assert "4 lines of other work" in work.refused("--chunk-lines", 2, "--path", other)
     assert "--chunk-lines was 2, is 3" in work.refused("--chunk-lines", 3)
-    work.write(made.lines)
+    work.write(translating.lines)
     assert "--input had another text" in work.refused("--chunk-lines", 2)
     state = work.state.read_text()
     work.state.write_text("{")
@@ -236,13 +224,13 @@ def test_other_work_is_refused(made, work):
     work.state.write_text(state)
     work.part.unlink()  # whoever deletes it begins again
     work.run("--chunk-lines", 2)
-    assert len(translated(work.output.read_bytes())) == len(made.lines)
+    assert len(translated(work.output.read_bytes())) == len(translating.lines)
 
 
 # Mistakes
 
 
-def test_mistakes_are_one_sentence(made, work):
+def test_mistakes_are_one_sentence(translating, work):
     nowhere = work.folder / "nowhere"
     assert f"{nowhere} is missing" in work.refused("--input", nowhere)
     assert f"{nowhere} is missing" in work.refused("--path", f"{work.path}:{nowhere}")
@@ -270,8 +258,8 @@ def test_what_fairseq_cannot_load_is_one_sentence(work, workers):
     assert sorted(os.listdir(work.folder)) == ["data", "in"]
 
 
-def test_help(made):
-    done = cli.run_tool("translate", "--help", log=made.log)
+def test_help(translating):
+    done = cli.run_tool("translate", "--help", log=translating.log)
     assert done.stdout.startswith("usage: fairseq-feedback translate DATA-BIN")
     assert "--chunk-lines" in done.stdout and "--lenpen" in done.stdout and not done.stderr
 
@@ -312,9 +300,9 @@ def test_progress(monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_is_constant(made, work):
+def test_memory_is_constant(translating, work):
     """The process, and what it started, have no more memory after 12,000 lines than after 2,000."""
-    work.write(made.lines * 300)
+    work.write(translating.lines * 300)
     started = work.start("--chunk-lines", 200)
     used = []
     for lines in (2000, 11500):

@@ -2,23 +2,13 @@
 
 import cli
 import pytest
-from translation import Work, translated
+from translation import translated
 
 from fairseq_feedback.tools.translation.translator import Shard
 
 
-@pytest.fixture(scope="module")
-def made(translating):
-    return translating
-
-
-@pytest.fixture
-def work(made, tmp_path):
-    return Work(made, tmp_path)
-
-
-def test_bytes_that_are_not_utf8(made, work):
-    a, b = made.lines[:2]
+def test_bytes_that_are_not_utf8(translating, work):
+    a, b = translating.lines[:2]
     work.write([a, a + " \ufffd \ufffd", b])
     expected = work.result()
     work.input.write_bytes(f"{a}\n{a} ".encode() + b"\xff \xe2\x82\n" + b.encode())
@@ -36,7 +26,7 @@ def test_lines_of_shards(lines, chunk_lines, of):
         assert first <= end == after and (end % chunk_lines == 0 or end == lines)
 
 
-def test_shards_are_parts_of_the_whole(made, work):
+def test_shards_are_parts_of_the_whole(translating, work):
     """Also where the translations are drawn."""
     flags = ("--chunk-lines", 9, "--sampling", "--beam", 1)
     expected = work.result(*flags)
@@ -48,9 +38,9 @@ def test_shards_are_parts_of_the_whole(made, work):
     assert b"".join(part.read_bytes() for part in parts) == expected
 
 
-def stopped(made, work, lines=6):
+def stopped(translating, work, lines=6):
     """A run that has done that many lines, and cannot go on."""
-    work.write([*made.lines[:lines], "ba " * 1100, *made.lines[lines:12]])
+    work.write([*translating.lines[:lines], "ba " * 1100, *translating.lines[lines:12]])
     work.refused("--chunk-lines", 2)
     return "--chunk-lines", 2, "--skip-invalid-size-inputs-valid-test"
 
@@ -68,8 +58,8 @@ def stopped(made, work, lines=6):
         ("state", lambda text: text.replace(b'"work": {', b'"work": [1], "more": {')),
     ],
 )
-def test_what_was_written_over_is_not_continued(made, work, part, change):
-    flags = stopped(made, work)
+def test_what_was_written_over_is_not_continued(translating, work, part, change):
+    flags = stopped(translating, work)
     path = getattr(work, part)
     before = path.read_bytes()
     assert change(before) != before
@@ -80,9 +70,9 @@ def test_what_was_written_over_is_not_continued(made, work, part, change):
     assert work.part.read_bytes() == kept and not work.output.exists()
 
 
-def test_a_text_that_changed_meanwhile(made, work):
+def test_a_text_that_changed_meanwhile(translating, work):
     """To another one of the same length."""
-    work.write(made.lines * 20)
+    work.write(translating.lines * 20)
     started = work.start("--chunk-lines", 20, "--batch-size", 1)
     work.wait_for_lines(40, started)
     text = work.input.read_bytes()
@@ -92,8 +82,8 @@ def test_a_text_that_changed_meanwhile(made, work):
     assert not work.output.exists()
 
 
-def test_nobodys_file_is_written_over(made, work):
-    work.write(made.lines * 20)
+def test_nobodys_file_is_written_over(translating, work):
+    work.write(translating.lines * 20)
     started = work.start("--chunk-lines", 20, "--batch-size", 1)
     work.wait_for_lines(40, started)
     work.output.write_text("of someone else")
@@ -102,7 +92,7 @@ def test_nobodys_file_is_written_over(made, work):
         f"{work.output} was made by someone else meanwhile: the translation is whole in {work.part}"
     )
     assert work.output.read_text() == "of someone else"
-    assert len(translated(work.part.read_bytes())) == 20 * len(made.lines)
+    assert len(translated(work.part.read_bytes())) == 20 * len(translating.lines)
 
 
 def test_links_are_not_followed(work):

@@ -57,7 +57,7 @@ def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags
 
 def train_by_torchrun(folder, data, name, *more):
     command = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
-    command += [os.path.join(cli.ROOT, "tests", "train.py"), *cli.train_flags(data, folder / name, *more)]
+    command += ["-m", "fairseq_cli.train", *cli.train_flags(data, folder / name, *more)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": cli.ROOT}
     command = [sys.executable, *map(str, command)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cli.ROOT, env=env, timeout=300)

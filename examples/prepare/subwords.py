@@ -15,6 +15,7 @@ import os
 from lines import add_workers, chunks, in_processes, positive, read, stdout, write
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import Parser, run
 
 KINDS = ("subword-nmt", "sentencepiece")
@@ -37,8 +38,7 @@ def main():
             raise FeedbackError("learn: give --size and the files to learn from")
         learn(args)
     else:
-        if not os.path.isfile(args.codes):
-            raise FeedbackError(f"--codes {args.codes} is missing")
+        must_be_file(args.codes, "--codes")
         out = stdout()
         settings = (args.kind, args.codes, args.keep, args.longest)
         for part in in_processes(apply, chunks(read("-")), args.workers, start, settings):

@@ -12,8 +12,7 @@ from fairseq_feedback.models import stock
 logger = logging.getLogger(__name__)
 
 # What fairseq's searches and torch say of scores that are not numbers: "200 < 200" is the step after the last one.
-SAID_OF_NAN = re.compile(r"(\d+) < \1$|invalid multinomial distribution|probability tensor contains either|"
-                         "In ChooseQuantizationParams")  # fmt: skip
+SAID_OF_NAN = re.compile(r"(\d+) < \1$|invalid multinomial distribution|probability tensor contains either")
 
 _engines = weakref.WeakKeyDictionary()  # {model: {whether in 8 bits: what decodes it}}
 

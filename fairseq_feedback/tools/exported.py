@@ -7,7 +7,6 @@ import os
 from fairseq_feedback.errors import FeedbackError
 
 CONFIG = "config.json"
-BLOCK = 1 << 20
 
 
 def checksums(folder) -> dict:
@@ -16,11 +15,8 @@ def checksums(folder) -> dict:
 
 
 def checksum(path) -> str:
-    found = hashlib.sha256()
     with open(path, "rb") as f:
-        while block := f.read(BLOCK):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def read(folder) -> dict:
