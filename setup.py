@@ -1,11 +1,22 @@
+import platform
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 VERSION = re.search(r'__version__ = "(.*)"', (HERE / "fairseq_feedback/__init__.py").read_text())
+
+# Optional, see fairseq_feedback/native: a failure to build it is a warning. No libgomp: it takes torch's at run time.
+NATIVE = Extension(
+    "fairseq_feedback.native._native",
+    sources=[f"fairseq_feedback/native/{name}.cpp" for name in ("attention", "int8", "top")],
+    depends=["fairseq_feedback/native/vectors.h"],
+    extra_compile_args=["-std=c++17", "-O3", "-g0", "-w", "-fopenmp", "-march=x86-64-v4", "-mavx512vnni"],
+    optional=True,
+)
+ON_X86 = platform.machine() in ("x86_64", "AMD64")
 
 setup(
     name="fairseq-feedback",
@@ -22,7 +33,8 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["fairseq_feedback", "fairseq_feedback.*"]),
-    package_data={"": ["README.md"]},
+    package_data={"": ["README.md"], "fairseq_feedback.native": ["*.cpp", "*.h"]},
+    ext_modules=[NATIVE] if ON_X86 else [],
     # The ve-fairseq wheels exist for Python 3.11 and 3.12 only.
     python_requires=">=3.11,<3.13",
     install_requires=[

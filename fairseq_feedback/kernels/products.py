@@ -7,6 +7,8 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
+from fairseq_feedback import native
+
 
 class Product:
     """x (rows, in) -> x Wᵀ + b (rows, out), in the weight's dtype. A packed one takes (..., in)."""
@@ -112,7 +114,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def can_int8() -> bool:
-    return on_x86() and bool(engines(wide=False))
+    return not native.why_not() or (on_x86() and bool(engines(wide=False)))
 
 
 def on_x86() -> bool:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairseq_feedback import native
+
 from . import dropout as dropout_choices
 from .visible import first_visible, hidden_slots, hide_others, of_slots
 from .weights import (
@@ -227,6 +229,9 @@ def attend(
 
     With a slot of its own, M is one more everywhere but in key and value.
     """
+    if not torch.jit.is_scripting():
+        if keep is None and native.can_attend(query, key, value, positions, span):
+            return native.attend(query, key, value, hidden, positions, span, own)
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)

@@ -5,6 +5,8 @@ from typing import Callable, Iterable, List, Optional
 import torch
 from torch import Tensor
 
+from fairseq_feedback import native
+
 from ..products import Int8Product, Product, can_pack
 from ..weights import Affine, LayerWeights, Weights
 
@@ -57,7 +59,7 @@ def may_pack(training: bool) -> bool:
 def pack(w: Affine, int8: bool = False):
     """Something that reference.linear takes for an Affine."""
     if int8:
-        return Int8Product(w.weight, w.bias)
+        return (native.Int8Product if native.can_multiply(w.weight) else Int8Product)(w.weight, w.bias)
     if can_pack(w.weight):
         return Product(w.weight, w.bias, ROWS)
     return w

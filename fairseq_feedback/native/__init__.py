@@ -1,0 +1,160 @@
+"""C++ for decoding on a CPU. It is optional: without it, or where it does not fit, torch's operations do the work.
+
+The library knows nothing of torch or Python: addresses and sizes go in, by ctypes. So one build serves every torch. It
+runs on the threads of torch's OpenMP, whose functions it finds in the process. FEEDBACK_NATIVE=0 leaves it out.
+"""
+
+import ctypes
+import functools
+import glob
+import math
+import os
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor
+
+OUTPUTS, ROWS, LEVELS, TINY = 32, 12, 127, 1e-12  # of int8.cpp
+
+
+@functools.lru_cache(maxsize=None)
+def why_not() -> str:
+    """The reason why the library is not used; nothing if it is."""
+    if os.environ.get("FEEDBACK_NATIVE") == "0":
+        return "FEEDBACK_NATIVE=0"
+    if not _path():
+        return "it was not built, which takes a C++ compiler when the package is installed"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not getattr(torch.cpu, "_is_vnni_supported", bool)():
+        return "it needs a CPU with AVX-512 and VNNI"
+    try:
+        ctypes.CDLL(_path())
+    except OSError as error:
+        return f"it does not load: {error}"
+    return ""
+
+
+@functools.lru_cache(maxsize=None)
+def _library():
+    return ctypes.CDLL(_path())
+
+
+def _path() -> str:
+    found = glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native*.so"))
+    return found[0] if found else ""
+
+
+def _may_take(*tensors: Optional[Tensor]) -> bool:
+    """Plain numbers on the CPU, and nobody who records what is done with them."""
+    if torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling() or why_not():
+        return False
+    return all(x is None or (type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu) for x in tensors)
+
+
+class _Arguments(ctypes.Structure):
+    """The fields by name; a tensor gives its address, and lives as long; None is a null pointer."""
+
+    def __init__(self, **fields):
+        self.kept = fields
+        super().__init__(**{k: x.data_ptr() if isinstance(x, Tensor) else x for k, x in fields.items()})
+
+
+def _fields(pointers: str, numbers: str):
+    return [(name, ctypes.c_void_p) for name in pointers.split()] + [(name, ctypes.c_int64) for name in numbers.split()]
+
+
+class _Attention(_Arguments):
+    _fields_ = _fields(
+        "query keys values hidden positions spans own_key own_value out weights",
+        "rows heads beams slots width row_stride head_stride hidden_beams",
+    )
+
+
+class _Product(_Arguments):
+    _fields_ = _fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs")
+
+
+class _Top(_Arguments):
+    _fields_ = _fields("x values places", "rows width k")
+
+
+def can_attend(query: Tensor, key: Tensor, value: Tensor, positions: Optional[Tensor], span: Optional[Tensor]) -> bool:
+    return _may_take(query, key, value, positions, span) and _slots_in_rows(key) and key.stride() == value.stride()
+
+
+def _slots_in_rows(key: Tensor) -> bool:
+    return key.stride(3) == 1 and key.stride(2) == key.size(3)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    hidden: Optional[Tensor],
+    positions: Optional[Tensor],
+    span: Optional[Tensor],
+    own: Optional[Tuple[Tensor, Tensor]],
+) -> Tuple[Tensor, Tensor]:
+    """attend() of ../kernels/reference.py, without dropout."""
+    rows, heads, slots, width = key.shape
+    beams = query.size(0) // rows
+    query = query.contiguous()
+    out = torch.empty_like(query)
+    weights = query.new_empty(rows, heads, beams, slots + int(own is not None))
+    if hidden is not None:
+        hidden = hidden.contiguous()
+    own_key, own_value = (None, None) if own is None else (own[0].contiguous(), own[1].contiguous())
+    arguments = _Attention(
+        query=query, keys=key, values=value, hidden=hidden,
+        positions=None if positions is None else positions.contiguous(),
+        spans=None if span is None else span.contiguous(),
+        own_key=own_key, own_value=own_value, out=out, weights=weights,
+        rows=rows, heads=heads, beams=beams, slots=slots, width=width,
+        row_stride=key.stride(0), head_stride=key.stride(1),
+        hidden_beams=1 if hidden is None else hidden.size(1),
+    )  # fmt: skip
+    _library().feedback_attend(ctypes.byref(arguments))
+    return out, weights
+
+
+def can_multiply(weight: Tensor) -> bool:
+    return not why_not() and weight.is_cpu and weight.size(1) % 4 == 0
+
+
+class Int8Product:
+    """As that of ../kernels/products.py."""
+
+    def __init__(self, weight: Tensor, bias: Optional[Tensor]):
+        self.outputs, self.inputs = weight.shape
+        weight = weight.float()
+        self.scales = weight.abs().amax(dim=1).clamp(min=TINY) / LEVELS
+        rounded = (weight / self.scales.unsqueeze(1)).round().to(torch.int8)
+        self.too_much = (128 * rounded.sum(dim=1, dtype=torch.int32)).contiguous()
+        filled = rounded.new_zeros(math.ceil(self.outputs / OUTPUTS) * OUTPUTS, self.inputs)
+        filled[: self.outputs] = rounded
+        self.weight = filled.view(-1, OUTPUTS, self.inputs // 4, 4).transpose(1, 2).contiguous()
+        self.bias = None if bias is None else bias.float().contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.float().reshape(-1, self.inputs).contiguous()
+        count = len(rows)
+        y = rows.new_empty(count, self.outputs)
+        rounded = torch.empty(math.ceil(count / ROWS) * ROWS * self.inputs, dtype=torch.uint8)
+        arguments = _Product(
+            x=rows, weight=self.weight, scales=self.scales, too_much=self.too_much, bias=self.bias, y=y,
+            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs,
+        )  # fmt: skip
+        _library().feedback_product(ctypes.byref(arguments))
+        return y.view(*x.shape[:-1], self.outputs).type_as(x)
+
+
+def can_find_top(x: Tensor, k: int) -> bool:
+    return _may_take(x) and k <= x.size(1)
+
+
+def top(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """torch.topk of each row; what is not a number counts as minus infinity."""
+    x = x.contiguous()
+    values, places = x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.long)
+    arguments = _Top(x=x, values=values, places=places, rows=len(x), width=x.size(1), k=k)
+    _library().feedback_top(ctypes.byref(arguments))
+    return values, places

@@ -1,0 +1,47 @@
+// The largest numbers of long rows.
+#include <algorithm>
+
+#include "vectors.h"
+
+struct Top {
+    const float* x;   // (rows, width)
+    float* values;    // (rows, k), the largest first
+    int64_t* places;  // (rows, k)
+    int64_t rows, width, k;
+};
+
+constexpr int64_t GROUP = 4 * LANES;
+
+static bool any_above(const float* x, floats bar) {
+    const ints above = (load(x) > bar) | (load(x + LANES) > bar) | (load(x + 2 * LANES) > bar) | (load(x + 3 * LANES) > bar);
+    int32_t any = 0;
+    for (int i = 0; i < LANES; i++) any |= above[i];
+    return any;
+}
+
+// Keeps the k largest so far, in order: most groups of numbers have none that is larger than the last of these. What is not
+// a number is never among them; where there are too few numbers, the rest is minus infinity.
+static void top_of_row(const float* x, float* values, int64_t* places, int64_t width, int64_t k) {
+    std::fill(values, values + k, LOWEST);
+    for (int64_t i = 0; i < k; i++) places[i] = i;
+    for (int64_t start = 0; start < width; start += GROUP) {
+        const int64_t end = std::min(start + GROUP, width);
+        if (end - start == GROUP && !any_above(x + start, all(values[k - 1]))) continue;
+        for (int64_t i = start; i < end; i++) {
+            if (!(x[i] > values[k - 1])) continue;
+            int64_t at = k - 1;
+            for (; at > 0 && x[i] > values[at - 1]; at--) {
+                values[at] = values[at - 1];
+                places[at] = places[at - 1];
+            }
+            values[at] = x[i];
+            places[at] = i;
+        }
+    }
+}
+
+extern "C" void feedback_top(const Top* t) {
+#pragma omp parallel for
+    for (int64_t row = 0; row < t->rows; row++)
+        top_of_row(t->x + row * t->width, t->values + row * t->k, t->places + row * t->k, t->width, t->k);
+}
