@@ -1,5 +1,6 @@
-"""What a training needs when it begins: its folder for itself, and nothing left of the training before."""
+"""What a training needs when it begins: its folder for itself, and nothing left of the training before; freed memory."""
 
+import ctypes
 import errno
 import fcntl
 import glob
@@ -20,6 +21,7 @@ from fairseq_feedback.files import PART
 logger = logging.getLogger(__name__)
 
 LOCK = ".training.lock"
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 _held = None  # the lock of this process
 
 
@@ -29,6 +31,19 @@ def begin(cfg, trainer) -> None:
     forget_the_last_training()
     if distributed_utils.is_master(trainer.cfg.distributed_training) and not cfg.no_save:
         lock(cfg.save_dir, trainer)
+    if trainer.device.type == "cpu":
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """For what is allocated next. glibc gives large blocks back to the system, which clears them again each time.
+
+    On a CPU that is a quarter of a training's time. Whoever sets glibc's own variables has decided already.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def refuse_background_writes(cfg) -> None:
