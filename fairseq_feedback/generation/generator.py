@@ -4,10 +4,11 @@ import math
 from typing import List, NamedTuple, Optional
 
 import torch
-from fairseq import search
+from fairseq import search, utils
 from fairseq.sequence_generator import EnsembleModel, SequenceGenerator
 from torch import Tensor
 
+from fairseq_feedback import native
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation.top import top
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
@@ -36,6 +37,19 @@ class FeedbackEnsemble(EnsembleModel):
             out if stateful and has_feedback(model) else model.encoder.reorder_encoder_out(out, new_order)
             for model, out in zip(self.models, encoder_outs)
         ]
+
+    def forward_decoder(self, tokens, encoder_outs, incremental_states, temperature=1.0):
+        """The host's; of one model of ours, without passes over the vocabulary that change nothing."""
+        model = self.models[0]
+        if len(self.models) > 1 or not has_feedback(model) or model.decoder.adaptive_softmax is not None:
+            return super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
+        source = encoder_outs[0] if self.has_encoder() else None
+        scores, extra = model.decoder(tokens, encoder_out=source, incremental_state=incremental_states[0])
+        scores, attn = scores[:, -1], extra["attn"][0]
+        if temperature != 1.0:
+            scores = scores / temperature
+        lprobs = native.log_softmax_(scores) if native.can_normalize(scores) else utils.log_softmax(scores, dim=-1)
+        return lprobs, None if attn is None else attn[:, -1]
 
 
 class Beams(NamedTuple):

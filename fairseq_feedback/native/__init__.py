@@ -77,6 +77,10 @@ class _Top(_Arguments):
     _fields_ = _fields("x values places", "rows width k")
 
 
+class _LogSoftmax(_Arguments):
+    _fields_ = _fields("x", "rows width")
+
+
 def can_attend(query: Tensor, key: Tensor, value: Tensor, positions: Optional[Tensor], span: Optional[Tensor]) -> bool:
     return _may_take(query, key, value, positions, span) and _slots_in_rows(key) and key.stride() == value.stride()
 
@@ -145,6 +149,16 @@ class Int8Product:
         )  # fmt: skip
         _library().feedback_product(ctypes.byref(arguments))
         return y.view(*x.shape[:-1], self.outputs).type_as(x)
+
+
+def can_normalize(x: Tensor) -> bool:
+    return _may_take(x) and x.is_contiguous()
+
+
+def log_softmax_(x: Tensor) -> Tensor:
+    """The log-softmax of each row, in its place."""
+    _library().feedback_log_softmax(ctypes.byref(_LogSoftmax(x=x, rows=len(x), width=x.size(1))))
+    return x
 
 
 def can_find_top(x: Tensor, k: int) -> bool:

@@ -1,4 +1,4 @@
-// The largest numbers of long rows.
+// Of long rows, the vocabulary's scores: the logarithms of their softmax, and the largest of them.
 #include <algorithm>
 
 #include "vectors.h"
@@ -38,6 +38,29 @@ static void top_of_row(const float* x, float* values, int64_t* places, int64_t w
             places[at] = i;
         }
     }
+}
+
+struct LogSoftmax {
+    float* x;  // (rows, width), changed in place
+    int64_t rows, width;
+};
+
+static void log_softmax_of_row(float* x, int64_t width) {
+    const int64_t whole = width / LANES * LANES;
+    floats highest = all(LOWEST), sums = {};
+    for (int64_t i = 0; i < whole; i += LANES) highest = larger(load(x + i), highest);
+    float top = largest(highest), total = 0;
+    for (int64_t i = whole; i < width; i++) top = std::max(top, x[i]);
+    for (int64_t i = 0; i < whole; i += LANES) sums += exponential(load(x + i) - top);
+    for (int64_t i = whole; i < width; i++) total += std::exp(x[i] - top);
+    const float of_all = top + std::log(sum(sums) + total);
+    for (int64_t i = 0; i < whole; i += LANES) store(x + i, load(x + i) - of_all);
+    for (int64_t i = whole; i < width; i++) x[i] -= of_all;
+}
+
+extern "C" void feedback_log_softmax(const LogSoftmax* s) {
+#pragma omp parallel for
+    for (int64_t row = 0; row < s->rows; row++) log_softmax_of_row(s->x + row * s->width, s->width);
 }
 
 extern "C" void feedback_top(const Top* t) {

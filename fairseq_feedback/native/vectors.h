@@ -36,7 +36,7 @@ static inline float largest(floats x) {
     return m;
 }
 
-// e^x of numbers that are not above 0, to two units in the last place; 0 below -87. NaN stays NaN.
+// e^x of numbers that are not above 0, to a few units in the last place; 0 below -87. NaN stays NaN.
 static inline floats exponential(floats x) {
     const floats kept = x < all(-87.0f) ? all(-87.0f) : x;
     const floats shift = all(12582912.0f);  // 1.5 * 2^23: what is added to it is rounded to a whole number

@@ -35,7 +35,7 @@ def main(args):
             print(f"  {arch}")
     print("\nthis machine:")
     for name, value in machine().items():
-        print(f"  {name:<15}  {value}")
+        print(f"  {name:<16}  {value}")
     print("\nextras:")
     for extra, packages in EXTRAS.items():
         names = [package.partition(">=")[0] for package in packages]
@@ -49,17 +49,21 @@ def machine():
     """What decoding can use here."""
     import torch
 
-    from fairseq_feedback.kernels.products import Int8Product, can_pack
+    from fairseq_feedback import native
+    from fairseq_feedback.kernels.decoding.packing import pack
+    from fairseq_feedback.kernels.products import can_pack
+    from fairseq_feedback.kernels.weights import Affine
 
     square = torch.eye(8)
     packed = [name for name in ("float32", "bfloat16") if can_pack(square.to(getattr(torch, name)))]
     try:
-        Int8Product(square, None)(square)
+        pack(Affine(square, None), int8=True)(square)
         int8 = "yes"
     except (AttributeError, NotImplementedError, RuntimeError) as error:
         int8 = f"no: {str(error).splitlines()[0]}"
     return {
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "no",
+        "C++ for decoding": f"no: {native.why_not()}" if native.why_not() else "yes",
         "packed products": ", ".join(packed) or "no: they need an x86 CPU with AVX, and torch with oneDNN",
         "--bf16": "yes" if "bfloat16" in packed or torch.cuda.is_available() else "yes, but slow: the CPU lacks it",
         "--decode-int8": int8,
