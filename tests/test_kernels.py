@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from problem import SHAPES, Problem
 
 from fairseq_feedback.kernels import dropout, reference
+from fairseq_feedback.kernels.attention import attend
 from fairseq_feedback.kernels.training import segments
 from fairseq_feedback.kernels.weights import LayerDropout
 
@@ -142,7 +143,7 @@ def test_half_precision_keeps_softmax_and_mix_in_float32(dtype):
     query = torch.full((1, 2), 1.0, dtype=dtype)
     key = torch.tensor([[[[30.0, 30.0], [30.0, 30.0]]]], dtype=dtype)
     value = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], dtype=dtype)
-    z, weights = reference.attend(query, key, value, None, None, 0.0)
+    z, weights = attend(query, key, value, None, None, 0.0)
     assert z.dtype == weights.dtype == dtype
     assert weights.flatten().tolist() == [0.5, 0.5]
     w = torch.randn(7, dtype=dtype)

@@ -10,7 +10,8 @@ from helpers import make_batch, make_dictionary, make_model
 
 from fairseq_feedback import native
 from fairseq_feedback.generation.top import top
-from fairseq_feedback.kernels import reference
+from fairseq_feedback.kernels.attention import attend
+from fairseq_feedback.kernels.weights import Zeros
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 pytestmark = pytest.mark.core
@@ -32,27 +33,27 @@ def by_torch(monkeypatch):
 @needs_native
 @pytest.mark.parametrize("width", [64, 40, 7])
 @pytest.mark.parametrize("beams", [1, 5])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("more", ["nothing", "own", "zeros", "zeros only"])
 @pytest.mark.parametrize("distances", [False, True])
 @pytest.mark.parametrize("hides", ["nothing", "of a sentence", "of a row"])
 @torch.no_grad()
-def test_attention(width, beams, own, distances, hides, by_torch):
+def test_attention(width, beams, more, distances, hides, by_torch):
     torch.manual_seed(0)
-    rows, heads, slots, room = 3, 2, 21, 30
-    all_slots = slots + int(own)
+    rows, heads, room = 3, 2, 30
+    slots = 0 if more == "zeros only" else 21
     query = torch.randn(rows * beams, heads * width)
     keys, values = (torch.randn(rows, heads, room, width)[:, :, 4 : 4 + slots] for _ in range(2))
+    zeros = Zeros(torch.randn(heads, width), torch.randn(heads, width), 17) if "zeros" in more else None
+    own = tuple(torch.randn(rows * beams, heads, 1, width) for _ in range(2)) if more == "own" else None
+    columns = slots + int(own is not None) + (zeros.count if zeros else 0)
     hidden = None
     if hides != "nothing":
-        hidden = torch.rand(rows, beams if hides == "of a row" else 1, all_slots) < 0.5
+        hidden = torch.rand(rows, beams if hides == "of a row" else 1, columns) < 0.5
         hidden[:, :, -1] = False
-    extra = (None, None)
-    if distances:
-        extra = torch.randn(all_slots, width), torch.randn(heads, all_slots)
-    of_itself = tuple(torch.randn(rows * beams, heads, 1, width) for _ in range(2)) if own else None
-    args = (query, keys, values, hidden, None, 0.0, *extra, of_itself)
-    assert native.can_attend(query, keys, values, *extra)
-    for got, want in zip(reference.attend(*args), by_torch(reference.attend, *args)):
+    extra = (torch.randn(columns, width), torch.randn(heads, columns)) if distances else (None, None)
+    args = (query, keys, values, hidden, None, 0.0, *extra, zeros, own)
+    assert native.can_attend(query, keys, values, None)
+    for got, want in zip(attend(*args), by_torch(attend, *args)):
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
@@ -61,9 +62,10 @@ def test_attention(width, beams, own, distances, hides, by_torch):
 def test_attention_to_extreme_scores():
     key = torch.tensor([[1e4], [-1e4], [0.0]]).expand(1, 1, 3, 1)
     values = torch.tensor([[1.0], [2.0], [3.0]]).expand(1, 1, 3, 1)
-    out, weights = native.attend(torch.ones(1, 1), key.contiguous(), values.contiguous(), None, None, None, None)
+    key, values = key.contiguous(), values.contiguous()
+    out, weights = native.attend(torch.ones(1, 1), key, values, None, None, None, None)
     assert out.item() == 1 and weights.flatten().tolist() == [1, 0, 0]
-    out, _ = native.attend(torch.tensor([[torch.nan]]), key.contiguous(), values.contiguous(), None, None, None, None)
+    out, _ = native.attend(torch.tensor([[torch.nan]]), key, values, None, None, None, None)
     assert out.isnan().all()
 
 

@@ -1,4 +1,4 @@
-"""What a training needs when it begins: its folder for itself, and nothing left of the training before; freed memory."""
+"""What a training needs when it begins: its folder, nothing of the training before, and the memory that it frees."""
 
 import ctypes
 import errno

@@ -3,16 +3,14 @@
 Shapes: see __init__.py. Equation numbers: see README.md.
 """
 
-import math
 from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_feedback import native
-
 from . import dropout as dropout_choices
+from .attention import at_least_float32, attend
 from .visible import first_visible, hidden_slots, hide_others, of_slots
 from .weights import (
     Affine,
@@ -27,6 +25,7 @@ from .weights import (
     Settings,
     Step,
     Weights,
+    Zeros,
 )
 
 
@@ -78,7 +77,7 @@ def step_of_run(inputs: Inputs, t: int, keys: Tensor, values: Tensor) -> Step:
     first = first_visible(slots + own, inputs.settings.span)
     return step(
         inputs.x[t],
-        Seen(keys[:, :, :, first:], values[:, :, :, first:], first, None, inputs.left_pad, inputs.cross),
+        Seen(keys[:, :, :, first:], values[:, :, :, first:], first, None, None, inputs.left_pad, inputs.cross),
         inputs.weights,
         dropout_choices.at_step(inputs.choices, t, first, slots + own),
         inputs.settings,
@@ -90,21 +89,23 @@ def step(x: Tensor, seen: Seen, weights: Weights, choices: Choices, settings: Se
     shared = seen.keys.size(0) == 1
     beams = x.size(0) // seen.keys.size(1)
     count = seen.keys.size(3) // beams
-    slots = seen.first + count
+    zeros = seen.zeros
+    before = zeros.count if zeros is not None else 0
+    slots = seen.first + before + count
     t = slots - settings.init_slots
     hidden = hidden_slots(seen.left_pad, t, seen.first, slots)
     origin = seen.origin
     if origin is not None:
-        hidden = hide_others(origin, hidden, beams)
+        hidden = hide_others(origin, hidden, beams, before)
     elif hidden is not None:
         hidden = hidden.unsqueeze(1)
     if hidden is not None and settings.sees_itself:
         hidden = torch.cat([hidden, hidden.new_zeros([hidden.size(0), hidden.size(1), 1])], dim=2)
     positions, spans = weights.memory.positions, weights.memory.spans
     if positions is not None:
-        positions = of_slots(positions, 0, count, beams, settings.sees_itself)
+        positions = of_slots(positions, 0, before, count, beams, settings.sees_itself)
     if spans is not None:
-        spans = of_slots(spans, 2, count, beams, settings.sees_itself)
+        spans = of_slots(spans, 2, before, count, beams, settings.sees_itself)
     memory_attns: List[Optional[Tensor]] = []
     source_attns: List[Optional[Tensor]] = []
     states = [x]
@@ -122,8 +123,11 @@ def step(x: Tensor, seen: Seen, weights: Weights, choices: Choices, settings: Se
             keep = choices.dropout[i] if len(choices.dropout) > 0 else None
             group = 0 if shared else i
             span = spans[i] if spans is not None else None
+            of_group: Optional[Zeros] = None
+            if zeros is not None:
+                of_group = Zeros(zeros.key[group], zeros.value[group], before)
             x, memory_attn = attend_memory(
-                x, seen.keys[group], seen.values[group], own, hidden, positions, span, layer, keep, settings
+                x, seen.keys[group], seen.values[group], of_group, own, hidden, positions, span, layer, keep, settings
             )
             cross = seen.cross
             if cross is not None:
@@ -162,6 +166,7 @@ def attend_memory(
     x: Tensor,
     key: Tensor,  # (R, H, M, D)
     value: Tensor,
+    zeros: Optional[Zeros],
     own: Optional[Tuple[Tensor, Tensor]],  # key and value of the step itself
     hidden: Optional[Tensor],
     positions: Optional[Tensor],  # (M, D)
@@ -173,7 +178,7 @@ def attend_memory(
     """The sublayer that replaces self-attention (1) -> x (B, C), weights (R, H, B / R, M)."""
     query = linear(norm(x, w.attn_norm) if s.pre_norm else x, w.query)
     dropout = keep.memory_attn if keep is not None else None
-    z, attn = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span, own)
+    z, attn = attend(query, key, value, hidden, dropout, s.attention_dropout, positions, span, zeros, own)
     z = linear(z, w.attn_out)
     x = x + dropout_choices.apply(z, keep.attn_out if keep is not None else None, s.dropout)
     return x if s.pre_norm else norm(x, w.attn_norm), attn
@@ -212,47 +217,6 @@ def feed_forward(x: Tensor, w: LayerWeights, keep: Optional[LayerDropout], s: Se
     z = linear(z, w.fc2)
     x = x + dropout_choices.apply(z, keep.ffn_out if keep is not None else None, s.dropout)
     return x if s.pre_norm else norm(x, w.ffn_norm)
-
-
-def attend(
-    query: Tensor,  # (B, A)
-    key: Tensor,  # (R, H, M, D), B a multiple of R: every B / R rows share theirs
-    value: Tensor,  # (R, H, M, D)
-    hidden: Optional[Tensor],  # (R, B / R or 1, M), True = not to be seen
-    keep: Optional[Tensor],  # (B, H, M) under dropout
-    p: float,
-    positions: Optional[Tensor] = None,  # (M, D) added to the keys
-    span: Optional[Tensor] = None,  # (H, M) added to the scores
-    own: Optional[Tuple[Tensor, Tensor]] = None,  # two of (B, H, 1, D): one more slot, that each row has for itself
-) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5), (16) -> (B, A), weights before dropout (R, H, B / R, M).
-
-    With a slot of its own, M is one more everywhere but in key and value.
-    """
-    if not torch.jit.is_scripting():
-        if keep is None and native.can_attend(query, key, value, positions, span):
-            return native.attend(query, key, value, hidden, positions, span, own)
-    rows, heads, slots, width = key.shape
-    beams = query.size(0) // rows
-    q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
-    scores = torch.matmul(q, key.transpose(2, 3))  # (R, H, beams, M)
-    if own is not None:
-        own_key = own[0].view(rows, beams, heads, width).transpose(1, 2)
-        scores = torch.cat([scores, (q * own_key).sum(dim=3, keepdim=True)], dim=3)
-    if positions is not None:
-        scores = scores + torch.matmul(q, positions.t())
-    if span is not None:
-        scores = scores + span[:, None, :].type_as(scores)
-    if hidden is not None:
-        scores = scores.masked_fill(hidden.unsqueeze(1), float("-inf"))
-    weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)
-    used = weights
-    if keep is not None:
-        used = dropout_choices.apply(weights, keep.reshape(rows, beams, heads, -1).transpose(1, 2), p)
-    z = torch.matmul(used[:, :, :, :slots], value)  # (R, H, beams, D)
-    if own is not None:
-        z = z + used[:, :, :, slots:] * own[1].view(rows, beams, heads, width).transpose(1, 2)
-    return z.transpose(1, 2).reshape(query.size(0), heads * width), weights
 
 
 def project_memory(m: Tensor, w: MemoryWeights, s: Settings) -> Tuple[Tensor, Tensor]:
@@ -338,7 +302,3 @@ def activate(x: Tensor, name: str) -> Tensor:
     if name == "linear":
         return x
     raise ValueError("unknown activation function: " + name)
-
-
-def at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32

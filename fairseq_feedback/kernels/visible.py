@@ -11,14 +11,14 @@ def first_visible(slots: int, span: int) -> int:
     return max(0, slots - span) if span > 0 else 0
 
 
-def of_slots(x: Tensor, dim: int, slots: int, beams: int, own: bool) -> Tensor:
+def of_slots(x: Tensor, dim: int, zeros: int, slots: int, beams: int, own: bool) -> Tensor:
     """Of what belongs to slots, the newest last: that of the last ones, for each column of the scores."""
-    seen = slots + int(own)
+    seen = zeros + slots + int(own)
     x = x.narrow(dim, x.size(dim) - seen, seen)
     if beams == 1:
         return x
-    together = x.narrow(dim, 0, slots).repeat_interleave(beams, dim=dim)
-    return torch.cat([together, x.narrow(dim, slots, 1)], dim=dim) if own else together
+    together = x.narrow(dim, zeros, slots).repeat_interleave(beams, dim=dim)
+    return torch.cat([x.narrow(dim, 0, zeros), together, x.narrow(dim, zeros + slots, int(own))], dim=dim)
 
 
 def hidden_slots(left_pad: Optional[Tensor], t: int, first: int, last: int) -> Optional[Tensor]:
@@ -36,11 +36,16 @@ def hidden_slots(left_pad: Optional[Tensor], t: int, first: int, last: int) -> O
 
 def hide_others(
     origin: Tensor,  # (B, M)
-    hidden: Optional[Tensor],  # (B, M)
+    hidden: Optional[Tensor],  # (B, zeros + M)
     beams: int,
+    zeros: int = 0,
 ) -> Tensor:
-    """Of the slots of rows that stand together, those that are not a row's own (18): (R, beams, M * beams)."""
+    """Of the slots of rows that stand together, those that are not a row's own (18): (R, beams, zeros + M * beams)."""
     others = origin.unsqueeze(2) != torch.arange(beams, device=origin.device)  # (B, M, beams)
     if hidden is not None:
-        others = others | hidden.unsqueeze(2)
-    return others.view(others.size(0) // beams, beams, others.size(1) * beams)
+        others = others | hidden[:, zeros:].unsqueeze(2)
+    others = others.flatten(1)
+    if zeros > 0:
+        before = others.new_zeros([others.size(0), zeros]) if hidden is None else hidden[:, :zeros]
+        others = torch.cat([before, others], dim=1)
+    return others.view(others.size(0) // beams, beams, others.size(1))

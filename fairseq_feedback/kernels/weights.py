@@ -99,12 +99,21 @@ class Inputs(NamedTuple):
     attn_layer: int  # layer whose cross-attention is returned, -1 = none
 
 
+class Zeros(NamedTuple):
+    """Zero slots before the first step, all with the same key and value, which are not stored once for each."""
+
+    key: Tensor  # (G, H, D)
+    value: Tensor
+    count: int  # of those that a step sees
+
+
 class Seen(NamedTuple):
     """What one step sees, but for its own slot."""
 
     keys: Tensor  # (G, R, H, M * beams, D) of the memory; beams = B / R rows stand together, see decoding/cache.py
     values: Tensor
     first: int  # number of the first slot
+    zeros: Optional[Zeros]  # in front of the others
     origin: Optional[Tensor]  # (B, M) whose memory is a row's own among those that stand together
     left_pad: Optional[Tensor]  # (B)
     cross: Optional[CrossMemory]

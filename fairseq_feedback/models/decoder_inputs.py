@@ -45,9 +45,9 @@ class DecoderInputs(DecoderWeights):
             shape.insert(2, self.num_layers)
         return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
-    def first_slots(self, rows: int, weights: Weights, settings: Settings) -> Tuple[Tensor, Tensor]:
-        """Their keys and values."""
-        zeros = self.zero_slots(rows, settings.init_slots, self.layers[0].fc1.weight)
+    def first_slots(self, rows: int, slots: int, weights: Weights, settings: Settings) -> Tuple[Tensor, Tensor]:
+        """Keys and values of zero vectors, (G, B, H, N, D)."""
+        zeros = self.zero_slots(rows, slots, self.layers[0].fc1.weight)
         return reference.project_memory(zeros, weights.memory, settings)
 
     def init_slots(self, reach: int) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fairseq_feedback.kernels import dropout, reference
 from fairseq_feedback.kernels.decoding import cache
-from fairseq_feedback.kernels.weights import Choices
+from fairseq_feedback.kernels.weights import Choices, Zeros
 from fairseq_feedback.models.decoder_inputs import DecoderInputs
 
 
@@ -25,9 +25,13 @@ class IncrementalDecoding(DecoderInputs):
         state = self.get_incremental_state(incremental_state, "memory")
         weights = self.decoding_weights(state is None, reach)
         if state is None:
-            keys, values = self.first_slots(tokens.size(0), weights, settings)
+            keys, values = self.first_slots(tokens.size(0), 0, weights, settings)
+            zeros: Optional[Zeros] = None
+            if settings.init_slots > 0:
+                key, value = self.first_slots(1, 1, weights, settings)
+                zeros = Zeros(key[:, 0, :, 0], value[:, 0, :, 0], settings.init_slots)
             cross = self.project_source(encoder_out, weights)
-            state = cache.start(keys, values, self.left_padding(tokens), cross)
+            state = cache.start(keys, values, self.left_padding(tokens), cross, zeros)
             self.set_incremental_state(incremental_state, "memory", state)
         if state["left_pad"] is not None:  # earlier calls may have seen only a part of the padding
             state["left_pad"] = self.left_padding(tokens)
@@ -49,7 +53,8 @@ class IncrementalDecoding(DecoderInputs):
         for t in range(new):
             seen = cache.seen(state, settings)
             first = seen.first * beams
-            columns = seen.keys.size(3) + int(self.sees_itself)
+            before = seen.zeros
+            columns = (before.count if before is not None else 0) + seen.keys.size(3) + int(self.sees_itself)
             now = dropout.at_step(choices, t, first, first + columns)
             step = reference.step(x[t], seen, weights, now, settings)
             cache.append(state, step.key, step.value, settings)

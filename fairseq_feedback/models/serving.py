@@ -50,7 +50,8 @@ class Encoder(nn.Module):
 
     def _start(self, rows: int, weights: Weights) -> Tuple[Tensor, Tensor]:
         reach = self.decoder.reach()
-        keys, values = self.decoder.first_slots(1, weights, self.decoder.settings(reach, init_slots(self.decoder)))
+        slots = init_slots(self.decoder)
+        keys, values = self.decoder.first_slots(1, slots, weights, self.decoder.settings(reach, slots))
         return keys.expand(-1, rows, -1, -1, -1), values.expand(-1, rows, -1, -1, -1)
 
 
@@ -82,7 +83,7 @@ class DecoderStep(nn.Module):
         cross = CrossMemory(cross_keys, cross_values, padding)
         done = reference.step(
             x,
-            Seen(keys, values, first, None, hidden, cross),
+            Seen(keys, values, first, None, None, hidden, cross),
             decoder.weights(reach),
             Choices([True] * decoder.num_layers, []),
             decoder.settings(reach, decoder.init_slots(reach)),

@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from fairseq_feedback.kernels.reference import at_least_float32
+from fairseq_feedback.kernels.attention import at_least_float32
 
 
 class AdaptiveSpan(nn.Module):

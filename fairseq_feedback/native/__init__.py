@@ -64,8 +64,8 @@ def _fields(pointers: str, numbers: str):
 
 class _Attention(_Arguments):
     _fields_ = _fields(
-        "query keys values hidden positions spans own_key own_value out weights",
-        "rows heads beams slots width row_stride head_stride hidden_beams",
+        "query keys values hidden added zero_key zero_value own_key own_value out weights",
+        "rows heads beams zeros slots width row_stride head_stride hidden_beams",
     )
 
 
@@ -81,8 +81,8 @@ class _LogSoftmax(_Arguments):
     _fields_ = _fields("x", "rows width")
 
 
-def can_attend(query: Tensor, key: Tensor, value: Tensor, positions: Optional[Tensor], span: Optional[Tensor]) -> bool:
-    return _may_take(query, key, value, positions, span) and _slots_in_rows(key) and key.stride() == value.stride()
+def can_attend(query: Tensor, key: Tensor, value: Tensor, added: Optional[Tensor]) -> bool:
+    return _may_take(query, key, value, added) and _slots_in_rows(key) and key.stride() == value.stride()
 
 
 def _slots_in_rows(key: Tensor) -> bool:
@@ -94,30 +94,32 @@ def attend(
     key: Tensor,
     value: Tensor,
     hidden: Optional[Tensor],
-    positions: Optional[Tensor],
-    span: Optional[Tensor],
+    added: Optional[Tensor],  # (R, H, beams, M) to the scores
+    zeros: Optional[Tuple[Tensor, Tensor, int]],
     own: Optional[Tuple[Tensor, Tensor]],
 ) -> Tuple[Tensor, Tensor]:
-    """attend() of ../kernels/reference.py, without dropout."""
+    """attend() of ../kernels/attention.py, without dropout."""
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     query = query.contiguous()
+    zero_key, zero_value, before = (None, None, 0) if zeros is None else zeros
+    own_key, own_value = (None, None) if own is None else own
     out = torch.empty_like(query)
-    weights = query.new_empty(rows, heads, beams, slots + int(own is not None))
-    if hidden is not None:
-        hidden = hidden.contiguous()
-    own_key, own_value = (None, None) if own is None else (own[0].contiguous(), own[1].contiguous())
+    weights = query.new_empty(rows, heads, beams, before + slots + int(own is not None))
     arguments = _Attention(
-        query=query, keys=key, values=value, hidden=hidden,
-        positions=None if positions is None else positions.contiguous(),
-        spans=None if span is None else span.contiguous(),
-        own_key=own_key, own_value=own_value, out=out, weights=weights,
-        rows=rows, heads=heads, beams=beams, slots=slots, width=width,
+        query=query, keys=key, values=value, hidden=_packed(hidden), added=_packed(added),
+        zero_key=_packed(zero_key), zero_value=_packed(zero_value),
+        own_key=_packed(own_key), own_value=_packed(own_value), out=out, weights=weights,
+        rows=rows, heads=heads, beams=beams, zeros=before, slots=slots, width=width,
         row_stride=key.stride(0), head_stride=key.stride(1),
         hidden_beams=1 if hidden is None else hidden.size(1),
     )  # fmt: skip
     _library().feedback_attend(ctypes.byref(arguments))
     return out, weights
+
+
+def _packed(x: Optional[Tensor]) -> Optional[Tensor]:
+    return None if x is None else x.contiguous()
 
 
 def can_multiply(weight: Tensor) -> bool:

@@ -3,18 +3,19 @@
 
 #include "vectors.h"
 
-struct Attention {
-    const float* query;      // (R * beams, H, D)
-    const float* keys;       // (R, H, M, D), of which the last two dimensions are contiguous
-    const float* values;     // as keys
-    const uint8_t* hidden;   // (R, 1 or beams, M) and here and below one M more with a slot of its own; or null
-    const float* positions;  // (M, D) added to the keys, or null
-    const float* spans;      // (H, M) added to the scores, or null
-    const float* own_key;    // (R * beams, H, D), the slot that a row has for itself, or null
+struct Attention {  // M = zeros + slots, and one more with a slot of its own
+    const float* query;     // (R * beams, H, D)
+    const float* keys;      // (R, H, slots, D), of which the last two dimensions are contiguous
+    const float* values;    // as keys
+    const uint8_t* hidden;  // (R, 1 or beams, M), or null
+    const float* added;     // (R, H, beams, M) to the scores, or null
+    const float* zero_key;  // (H, D) of all zeros, or null
+    const float* zero_value;
+    const float* own_key;  // (R * beams, H, D) of the slot that a row has for itself, or null
     const float* own_value;
-    float* out;              // (R * beams, H, D)
-    float* weights;          // (R, H, beams, M), or null
-    int64_t rows, heads, beams, slots, width;
+    float* out;      // (R * beams, H, D)
+    float* weights;  // (R, H, beams, M)
+    int64_t rows, heads, beams, zeros, slots, width;
     int64_t row_stride, head_stride;  // of keys and values
     int64_t hidden_beams;
 };
@@ -55,46 +56,48 @@ static void softmax(float* scores, int64_t count) {
 
 static void attend_row(const Attention& a, int64_t r, int64_t h, int64_t beam, std::vector<int32_t>& seen,
                        std::vector<float>& scores) {
-    const int64_t all_slots = a.slots + (a.own_key != nullptr);
+    const int64_t columns = a.zeros + a.slots + (a.own_key != nullptr), first = a.zeros, last = a.zeros + a.slots;
     const int64_t row = ((r * a.beams + beam) * a.heads + h) * a.width;
-    const float *query = a.query + row, *keys = a.keys + r * a.row_stride + h * a.head_stride;
-    const float* values = a.values + r * a.row_stride + h * a.head_stride;
-    const uint8_t* hidden =
-        a.hidden ? a.hidden + (r * a.hidden_beams + (a.hidden_beams > 1 ? beam : 0)) * all_slots : nullptr;
+    const int64_t of_scores = ((r * a.heads + h) * a.beams + beam) * columns;
+    const int64_t past = r * a.row_stride + h * a.head_stride;
+    const float *query = a.query + row, *keys = a.keys + past, *values = a.values + past;
+    const uint8_t* hidden = nullptr;
+    if (a.hidden) hidden = a.hidden + (r * a.hidden_beams + (a.hidden_beams > 1 ? beam : 0)) * columns;
     int64_t count = 0;
-    for (int64_t j = 0; j < a.slots; j++)
+    for (int64_t j = 0; j < columns; j++)
         if (!hidden || !hidden[j]) seen[count++] = j;
+
     const float scale = 1 / std::sqrt((float)a.width);
+    const float of_zeros = a.zeros ? dot(query, a.zero_key + h * a.width, a.width) : 0;
     for (int64_t i = 0; i < count; i++) {
         const int64_t j = seen[i];
-        float score = dot(query, keys + j * a.width, a.width);
-        if (a.positions) score += dot(query, a.positions + j * a.width, a.width);
-        scores[i] = score * scale + (a.spans ? a.spans[h * all_slots + j] : 0);
+        const float score = j < first  ? of_zeros
+                            : j < last ? dot(query, keys + (j - first) * a.width, a.width)
+                                       : dot(query, a.own_key + row, a.width);
+        scores[i] = score * scale + (a.added ? a.added[of_scores + j] : 0);
     }
-    int64_t used = count;
-    if (a.own_key) {
-        float score = dot(query, a.own_key + row, a.width);
-        if (a.positions) score += dot(query, a.positions + a.slots * a.width, a.width);
-        scores[used++] = score * scale + (a.spans ? a.spans[h * all_slots + a.slots] : 0);
-    }
-    softmax(scores.data(), used);
-    float* out = a.out + row;
+    softmax(scores.data(), count);
+
+    float *out = a.out + row, *weights = a.weights + of_scores, zeros_share = 0;
     std::memset(out, 0, a.width * sizeof(float));
-    for (int64_t i = 0; i < count; i++) add(out, values + seen[i] * a.width, scores[i], a.width);
-    if (a.own_key) add(out, a.own_value + row, scores[count], a.width);
-    if (a.weights) {
-        float* weights = a.weights + ((r * a.heads + h) * a.beams + beam) * all_slots;
-        std::memset(weights, 0, all_slots * sizeof(float));
-        for (int64_t i = 0; i < count; i++) weights[seen[i]] = scores[i];
-        if (a.own_key) weights[a.slots] = scores[count];
+    if (count < columns) std::memset(weights, 0, columns * sizeof(float));
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t j = seen[i];
+        weights[j] = scores[i];
+        if (j < first)
+            zeros_share += scores[i];
+        else
+            add(out, j < last ? values + (j - first) * a.width : a.own_value + row, scores[i], a.width);
     }
+    if (a.zeros) add(out, a.zero_value + h * a.width, zeros_share, a.width);
 }
 
 extern "C" void feedback_attend(const Attention* a) {
 #pragma omp parallel
     {
-        std::vector<int32_t> seen(a->slots);
-        std::vector<float> scores(a->slots + 1 + LANES);
+        const int64_t columns = a->zeros + a->slots + 1;
+        std::vector<int32_t> seen(columns);
+        std::vector<float> scores(columns + LANES);
 #pragma omp for collapse(2)
         for (int64_t r = 0; r < a->rows; r++)
             for (int64_t h = 0; h < a->heads; h++)

@@ -9,7 +9,8 @@ A cache is the dictionary that fairseq keeps as incremental state:
 
     keys, values   (G, R, H, capacity * beams, D): beams = B / R rows share a sentence; slot by slot, in it beam by beam
     origin         (B, capacity) which beam's memory is the row's own at each slot; None with one beam
-    progress       two numbers on the CPU: steps done, and slots forgotten from the front of the buffers
+    progress       two numbers on the CPU: steps done, and slots that are not in the buffers: zeros, and forgotten ones
+    zero_*         key and value (G, H, D) of a zero slot, where those before the first step are not in the buffers
     left_pad       (B) or None
     cross_*        the encoder's part, see CrossMemory; cross_padding may be None
 """
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..visible import first_visible
-from ..weights import CrossMemory, Seen, Settings
+from ..weights import CrossMemory, Seen, Settings, Zeros
 
 Cache = Dict[str, Optional[Tensor]]
 
@@ -30,6 +31,7 @@ def start(
     values: Tensor,
     left_pad: Optional[Tensor],
     cross: Optional[CrossMemory],
+    zeros: Optional[Zeros] = None,  # stand before those
     capacity: int = 32,  # slots to begin with
 ) -> Cache:
     slots = keys.size(3)
@@ -40,6 +42,9 @@ def start(
         "progress": torch.zeros(2, dtype=torch.long),
         "left_pad": left_pad,
     }
+    if zeros is not None:
+        cache["zero_key"], cache["zero_value"] = zeros.key, zeros.value
+        _get(cache, "progress")[1] = zeros.count
     if cross is not None:
         cache["cross_keys"] = cross.keys
         cache["cross_values"] = cross.values
@@ -67,12 +72,16 @@ def seen(cache: Cache, settings: Settings) -> Seen:
     forgotten = int(_get(cache, "progress")[1])
     last = settings.init_slots + steps_done(cache)
     first = first_visible(last + int(settings.sees_itself), settings.span)
-    here, end = first - forgotten, last - forgotten
+    zeros: Optional[Zeros] = None
+    if "zero_key" in cache and first < settings.init_slots:
+        zeros = Zeros(_get(cache, "zero_key"), _get(cache, "zero_value"), settings.init_slots - first)
+    here, end = max(first - forgotten, 0), last - forgotten
     origin, beams = cache["origin"], beams_together(cache)
     return Seen(
         _get(cache, "keys")[:, :, :, here * beams : end * beams],
         _get(cache, "values")[:, :, :, here * beams : end * beams],
         first,
+        zeros,
         None if origin is None else origin[:, here:end],
         cache["left_pad"],
         cross_memory(cache),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import products
-from ..reference import at_least_float32
+from ..attention import at_least_float32
 from ..visible import first_visible
 from .forward import Constants, Kept, Leaves
 from .slots import Dots, Sums

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ..attention import at_least_float32
 from ..dropout import of_layer
 from ..products import Product
-from ..reference import activate, at_least_float32
+from ..reference import activate
 from ..weights import Affine
 from .attention import Attention, MemoryAttention
 from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..attention import at_least_float32
 from ..dropout import of_layer
-from ..reference import activate, at_least_float32, linear, norm, project_group, split_heads
+from ..reference import activate, linear, norm, project_group, split_heads
 from ..visible import first_visible
 from ..weights import Affine, CrossMemory, Inputs, LayerDropout, LayerWeights, Settings
 from .forward import Scales, scales
