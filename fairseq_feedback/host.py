@@ -7,6 +7,7 @@ Imported before everything that registers itself.
 import argparse
 import errno
 import importlib.util
+import json
 import math
 import os
 import pickle
@@ -218,6 +219,8 @@ def search_with_our_generator() -> None:
         generator = build(self, models, args, seq_gen_cls, *more, **kwargs)
         if getattr(args, "replace_unk", None) is not None:
             commands.align(generator)
+        if getattr(args, "shortlist", None) is not None:
+            commands.shorten(generator, args, self)
         return generator
 
     FairseqTask.build_generator = build_generator
@@ -235,6 +238,9 @@ def offer_decoding_options() -> None:
         group.add_argument(
             "--no-feedback-engine", action="store_true", help="decode fairseq's own transformers by fairseq's own code"
         )
+        group.add_argument(
+            "--shortlist", metavar="FILE", help="choose words of a part of the vocabulary: fairseq-feedback shortlist"
+        )
         return group
 
     @wraps(override)
@@ -243,6 +249,8 @@ def offer_decoding_options() -> None:
         for name in ("decode_int8", "no_feedback_engine"):
             if getattr(args, name, False):
                 overrides.append(f"+generation.{name}=True")
+        if getattr(args, "shortlist", None) is not None:
+            overrides.append("+generation.shortlist=" + json.dumps(args.shortlist))
         return overrides, deletes
 
     options.add_generation_args = add_generation_args

@@ -56,6 +56,24 @@ def test_interactive_and_from_pretrained(made):
     assert sum(a == b for a, b in zip(texts, want)) >= len(want) - 1  # other batches are rounded otherwise
 
 
+def test_a_shortlist(made):
+    raw, listed, output = made.folder / "raw", made.folder / "shortlist", made.folder / "translated"
+    texts = ["--source", raw / "train.xx", "--target", raw / "train.yy", "--output", listed]
+    cli.run_tool("shortlist", *texts, "--frequent", 1, "--best", 2, log=made.log)
+    plain, chosen = (cli.best(generate(made, *more).stdout) for more in ([], ["--shortlist", listed]))
+    assert plain.keys() == chosen.keys() and plain != chosen
+    may_be = {line.split()[0]: set(line.split()[1:]) for line in listed.read_text().splitlines()}
+    with open(raw / "test.xx") as f:
+        source = f.read().splitlines()
+    whole = set().union(may_be["<s>"], *(may_be.get(word, {word}) for line in source for word in line.split()))
+    assert all(set(text.split()) <= whole for _, text in chosen.values())
+    flags = ["--path", made.feedback, "--shortlist", made.folder / "nothing", "--input", raw / "test.xx"]
+    done = cli.run_tool(
+        "translate", *cli.common_flags(made.data), *flags, "--output", output, check=False, log=made.log
+    )
+    assert done.returncode != 0 and f"{made.folder / 'nothing'} cannot be read" in done.stderr and not output.exists()
+
+
 def test_a_model_of_fairseqs_own_is_refused(made):
     done = generate(made, "--decode-int8", "--no-feedback-engine", path=made.transformer, check=False)
     assert done.returncode == 1

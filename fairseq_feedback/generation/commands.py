@@ -6,6 +6,7 @@ import weakref
 from functools import wraps
 
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.generation import shortlist
 from fairseq_feedback.generation.generator import NOT_FINITE, FeedbackGenerator, has_feedback
 from fairseq_feedback.models import stock
 
@@ -85,6 +86,12 @@ def align(generator) -> None:
     if not isinstance(generator, FeedbackGenerator):
         raise FeedbackError("--replace-unk: fairseq's own search knows no alignment: leave it out")
     generator.aligned = True
+
+
+def shorten(generator, options, task) -> None:
+    """For --shortlist."""
+    shortlist.check(generator, options)
+    generator.shortlist = shortlist.Shortlist(options.shortlist, task.source_dictionary, task.target_dictionary)
 
 
 def names_what_is_not_finite(generate):

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from fairseq_feedback import native
 from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.generation.shortlist import Shortlist
 from fairseq_feedback.generation.top import top
+from fairseq_feedback.kernels import reference
 from fairseq_feedback.models.feedback_decoder import FeedbackDecoder
 
 NOT_FINITE = (
@@ -29,6 +31,12 @@ class FeedbackEnsemble(EnsembleModel):
     The host repeats it for every beam, and reorders that at every step.
     """
 
+    output = None  # of a part of the vocabulary, if that is all there is to choose from
+
+    def choose(self, words: Optional[Tensor]) -> None:
+        """Score these words of the vocabulary only, or all."""
+        self.output = None if words is None else self.models[0].decoder.output_of(words)
+
     def reorder_encoder_out(self, encoder_outs, new_order):
         if not self.has_encoder():
             return []
@@ -44,7 +52,14 @@ class FeedbackEnsemble(EnsembleModel):
         if len(self.models) > 1 or not has_feedback(model) or model.decoder.adaptive_softmax is not None:
             return super().forward_decoder(tokens, encoder_outs, incremental_states, temperature)
         source = encoder_outs[0] if self.has_encoder() else None
-        scores, extra = model.decoder(tokens, encoder_out=source, incremental_state=incremental_states[0])
+        scores, extra = model.decoder(
+            tokens,
+            encoder_out=source,
+            incremental_state=incremental_states[0],
+            features_only=self.output is not None,
+        )
+        if self.output is not None:
+            scores = reference.linear(scores, self.output)
         scores, attn = scores[:, -1], extra["attn"][0]
         if temperature != 1.0:
             scores = scores / temperature
@@ -77,6 +92,8 @@ class FeedbackGenerator(SequenceGenerator):
 
     def __init__(self, models, *args, **kwargs):
         super().__init__(FeedbackEnsemble(models), *args, **kwargs)
+        self.shortlist: Optional[Shortlist] = None
+        self.chosen: Optional[Tensor] = None  # numbers of the words that there are to choose from; None = all
         self.aligned = False  # whether a hypothesis says which token of the source each of its tokens reads most
 
     def _generate(self, sample, prefix_tokens=None, constraints=None, bos_token=None):
@@ -99,6 +116,7 @@ class FeedbackGenerator(SequenceGenerator):
         if lengths is None:
             lengths = (source.ne(self.eos) & source.ne(self.pad)).long().sum(dim=1)
         longest = self._longest(source, lengths)
+        self._choose_words(source, prefix_tokens)
         encoder_outs = self.model.forward_encoder(net_input)
         each_beam = torch.arange(len(source), device=source.device).repeat_interleave(self.beam_size)
         encoder_outs = self.model.reorder_encoder_out(encoder_outs, each_beam)
@@ -156,6 +174,15 @@ class FeedbackGenerator(SequenceGenerator):
             encoder_outs = self.model.reorder_encoder_out(encoder_outs, order)
 
         return [sorted(found, key=lambda h: float(h["score"]), reverse=True) for found in finalized]
+
+    def _choose_words(self, source: Tensor, prefix_tokens: Optional[Tensor]) -> None:
+        if self.shortlist is None:
+            return
+        if prefix_tokens is not None or self.token_indices_to_suppress is not None:
+            raise FeedbackError("--shortlist does not go with words that are prescribed or forbidden: leave it out")
+        words = self.shortlist.choose(source)
+        self.chosen = words if len(words) > 2 * self.beam_size else None
+        self.model.choose(self.chosen)
 
     def _decode(self, tokens, encoder_outs, states, each_beam):
         """Log-probabilities (B, V) of the next token, and attention."""
@@ -218,6 +245,8 @@ class FeedbackGenerator(SequenceGenerator):
         if step == 0:  # the beams of a sentence are all equal
             lprobs = lprobs[:: self.beam_size]
         scores, tokens = top(lprobs, 2 * self.beam_size)
+        if self.chosen is not None:
+            tokens = self.chosen[tokens]
         scores.masked_fill_(scores.isnan(), -math.inf)  # a softmax makes them of whole rows
         if step > 0:
             scores = scores + beams.scores[:, step - 1 : step]

@@ -89,6 +89,11 @@ class DecoderWeights(TransformerDecoderBase):
                 return self._packed_output(features)
         return F.linear(features, self.output_projection.weight, self.output_bias)
 
+    def output_of(self, words: Tensor):
+        """The output layer of these words of the vocabulary, for reference.linear."""
+        bias = None if self.output_bias is None else self.output_bias.index_select(0, words)
+        return packing.pack(Affine(self.output_projection.weight.index_select(0, words), bias), self.int8)
+
     def _memory_weights(self, reach: int) -> MemoryWeights:
         keys: List[Affine] = []
         values: List[Affine] = []

@@ -15,6 +15,7 @@ TOOLS = {  # sub-command: module
     "score bleu": "score_bleu",
     "score rouge": "score_rouge",
     "tune": "tune",
+    "shortlist": "shortlist",
     "split-compounds": "split_compounds",
     "inspect": "inspect_checkpoint",
     "plot": "plot",
