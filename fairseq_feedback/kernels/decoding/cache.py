@@ -159,12 +159,11 @@ def _own(rows: int, beams: int, like: Tensor) -> Tensor:
 
 
 def _together(x: Tensor, beams: int) -> Tensor:
-    """(G, B, H, M, D) -> (G, R, H, M * beams, D)."""
+    """(G, B, H, 1, D) -> (G, R, H, beams, D)."""
     if beams == 1:
         return x
-    g, rows, heads, slots, width = x.shape
-    x = x.reshape(g, rows // beams, beams, heads, slots, width).permute(0, 1, 3, 4, 2, 5)
-    return x.reshape(g, rows // beams, heads, slots * beams, width)
+    g, rows, heads, _, width = x.shape
+    return x.reshape(g, rows // beams, beams, heads, width).transpose(2, 3)
 
 
 def _spread(cache: Cache, beams: int, settings: Settings) -> None:

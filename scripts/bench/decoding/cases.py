@@ -88,6 +88,14 @@ FULL = [
         systems=_WITHOUT_VARIANTS,
     ),
     Translation("beam-1", beam=1, systems=_WITHOUT_VARIANTS),
+    Translation("one-sentence", beam=5, sentences=1, systems=_WITHOUT_VARIANTS),
+    Translation(
+        "big-32k",  # as wide as for WMT
+        beam=5,
+        sentences=16,
+        shapes=tuple(Shape(e, d, 1024, 4096, 16, 32000) for e, d in ((6, 1), (12, 2))),
+        systems=_WITHOUT_VARIANTS,
+    ),
     Generation("lm-span-512", (_lm(512),)),
     Generation("lm-span-2048", (_lm(2048),)),
 ]
