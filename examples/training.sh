@@ -58,6 +58,7 @@ train_options() {
     ((NODES == 1)) || [[ -n $MASTER ]] || feedback_die "--nodes $NODES needs --master HOST:PORT, an address of the machine with rank 0"
     OUT=${OUT:-$FEEDBACK_ROOT/runs/$RECIPE-$KIND}
     GPUS=${GPUS:-$(count_gpus)}
+    ((NODES == 1 || GPUS > 0)) || feedback_die "--nodes $NODES: several machines train on GPUs, and this one uses none"
     WORKERS=$(((GPUS > 0 ? GPUS : 1) * NODES))
 }
 
@@ -98,7 +99,7 @@ plan_launch() {
     LAUNCH=(fairseq-train)
     if ((NODES > 1)); then
         [[ -n $DRY_RUN ]] || program=$(command -v fairseq-train)
-        LAUNCH=(torchrun --nnodes "$NODES" --node-rank "$NODE_RANK" --nproc-per-node "$((GPUS > 0 ? GPUS : 1))"
+        LAUNCH=(torchrun --nnodes "$NODES" --node-rank "$NODE_RANK" --nproc-per-node "$GPUS"
             --master-addr "${MASTER%:*}" --master-port "${MASTER##*:}" "$program")
     fi
 }

@@ -85,6 +85,7 @@ def test_product(rows, inputs, outputs):
         got.double(), want, rtol=0, atol=float(2 * of_rows.max() * weight.abs().max()) if rows else 0
     )
     assert got.shape == (rows, outputs)
+    assert torch.equal(native.Int8Product(weight, bias)(x, "relu"), got.relu())
 
 
 @needs_native

@@ -105,6 +105,7 @@ def test_int8_product(engine, bias):
     want = reference.linear(x, w)
     error = (reference.linear(x, product) - want).abs().max() / want.abs().max()
     assert 0 < error < 0.03
+    assert torch.equal(reference.activated(x, product, "relu"), reference.linear(x, product).relu())
     half = reference.linear(x.bfloat16(), product)
     assert half.dtype == torch.bfloat16
 

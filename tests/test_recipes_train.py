@@ -181,6 +181,11 @@ def test_dry_run(name):
             "error: --data /nowhere is missing: run bash examples/iwslt14_de_en/prepare.sh",
         ),
         ("train.sh", ["--nodes", 2], "error: --nodes 2 needs --master HOST:PORT"),
+        (
+            "train.sh",
+            ["--nodes", 2, "--master", "first:1", "--gpus", 0],
+            "error: --nodes 2: several machines train on GPUs",
+        ),
         ("train.sh", ["--finetune-update", 2], "error: unknown option --finetune-update."),
         (
             "eval.sh",

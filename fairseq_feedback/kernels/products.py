@@ -44,11 +44,12 @@ class Int8Product:
         self.engine = engines(wide=len(weight) >= WIDE)[0](weight.float(), scales)
         self.bias = None if bias is None else bias.float()
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
+        """`then`: "relu" for a ReLU after it."""
         scales = x.float().abs().amax(dim=-1, keepdim=True).clamp_(min=TINY)
         y = self.engine(x.float() / scales)
         y = y.mul_(scales) if self.bias is None else torch.addcmul(self.bias, y, scales)
-        return y.type_as(x)
+        return (y.relu_() if then == "relu" else y).type_as(x)
 
 
 TINY = 1e-12

@@ -51,6 +51,8 @@ def stacked(
     outputs: List[Tensor], memories: List[Tensor], attns: List[Tensor]
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """What a run gives, of what its steps gave; `attns` may be empty."""
+    if len(outputs) == 1:  # as in decoding: no copies
+        return outputs[0].unsqueeze(0), memories[0].unsqueeze(0), attns[0].unsqueeze(0) if len(attns) > 0 else None
     return torch.stack(outputs), torch.stack(memories), torch.stack(attns) if len(attns) > 0 else None
 
 
@@ -212,7 +214,7 @@ def attend_source(
 
 def feed_forward(x: Tensor, w: LayerWeights, keep: Optional[LayerDropout], s: Settings) -> Tensor:
     """The feed-forward sublayer (3)."""
-    z = activate(linear(norm(x, w.ffn_norm) if s.pre_norm else x, w.fc1), s.activation)
+    z = activated(norm(x, w.ffn_norm) if s.pre_norm else x, w.fc1, s.activation)
     z = dropout_choices.apply(z, keep.activation if keep is not None else None, s.activation_dropout)
     z = linear(z, w.fc2)
     x = x + dropout_choices.apply(z, keep.ffn_out if keep is not None else None, s.dropout)
@@ -278,6 +280,14 @@ def linear(x: Tensor, w: Affine) -> Tensor:
         if not isinstance(w, Affine):  # packed for decoding
             return w(x)
     return F.linear(x, w.weight, w.bias)
+
+
+def activated(x: Tensor, w: Affine, name: str) -> Tensor:
+    """linear() and the activation function after it."""
+    if not torch.jit.is_scripting():
+        if not isinstance(w, Affine) and name == "relu":
+            return w(x, "relu")
+    return activate(linear(x, w), name)
 
 
 def norm(x: Tensor, w: Affine) -> Tensor:

@@ -70,7 +70,7 @@ class _Attention(_Arguments):
 
 
 class _Product(_Arguments):
-    _fields_ = _fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs")
+    _fields_ = _fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs relu")
 
 
 class _Top(_Arguments):
@@ -140,14 +140,14 @@ class Int8Product:
         self.weight = filled.view(-1, OUTPUTS, self.inputs // 4, 4).transpose(1, 2).contiguous()
         self.bias = None if bias is None else bias.float().contiguous()
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
         rows = x.float().reshape(-1, self.inputs).contiguous()
         count = len(rows)
         y = rows.new_empty(count, self.outputs)
         rounded = torch.empty(math.ceil(count / ROWS) * ROWS * self.inputs, dtype=torch.uint8)
         arguments = _Product(
             x=rows, weight=self.weight, scales=self.scales, too_much=self.too_much, bias=self.bias, y=y,
-            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs,
+            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs, relu=then == "relu",
         )  # fmt: skip
         _library().feedback_product(ctypes.byref(arguments))
         return y.view(*x.shape[:-1], self.outputs).type_as(x)

@@ -21,6 +21,7 @@ struct Product {
     uint8_t* rounded;         // room for (rows / 12, inputs / 4, 12, 4)
     float* row_scales;        // room for (rows), filled up to 12
     int64_t rows, inputs, outputs;  // inputs: a multiple of 4
+    int64_t relu;                   // whether negative outputs become 0
 };
 
 static void round_row(const Product& p, int64_t row) {
@@ -54,6 +55,7 @@ static void finish(const Product& p, int64_t row, int64_t output, __m512i sums) 
     const __m512 scale = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, p.scales + output), _mm512_set1_ps(p.row_scales[row]));
     __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
     if (p.bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(here, p.bias + output));
+    if (p.relu) y = _mm512_max_ps(_mm512_setzero_ps(), y);  // NaN stays NaN
     _mm512_mask_storeu_ps(p.y + row * p.outputs + output, here, y);
 }
 

@@ -8,6 +8,7 @@ from fairseq_feedback.tools.program import Parser, run
 PROGRAM = "fairseq-feedback"
 TOOLS = {  # sub-command: module
     "info": "info",
+    "options": "options",
     "translate": "translate",
     "average": "average",
     "export": "export",

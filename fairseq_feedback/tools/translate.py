@@ -3,6 +3,8 @@
     fairseq-feedback translate data-bin --path checkpoint_best.pt --input news.en --output news.de \\
         --beam 5 --tokenizer moses --source-lang en --target-lang de --bpe subword_nmt --bpe-codes codes
 
+-i instead of --input and --output translates what one types, and shows the scores.
+
 Takes the options of fairseq-interactive. Line N of --output is the translation of line N of --input, after --bpe and
 --tokenizer have been undone: the D- lines of fairseq-interactive. An empty line stays empty.
 
@@ -29,7 +31,7 @@ from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.progress import Progress
-from fairseq_feedback.tools.translation import pool, translator
+from fairseq_feedback.tools.translation import pool, prompt, translator
 from fairseq_feedback.tools.translation.output import ResumableOutput
 from fairseq_feedback.tools.translation.text import read_chunks, scan
 
@@ -39,7 +41,7 @@ FREE = {"input", "output", "workers", "buffer_size", "num_workers", "log_file", 
 FREE |= {"no_progress_bar", "user_dir", "data", "path", "skip_invalid_size_inputs_valid_test"}
 # Options that name files which must not change, besides --path and the dictionaries.
 FILES = ("bpe_codes", "bpe_merges", "bpe_vocab", "gpt2_encoder_json", "gpt2_vocab_bpe", "sentencepiece_model")
-FILES += ("replace_unk",)
+FILES += ("replace_unk", "shortlist")
 PACKAGES = {"moses": "sacremoses", "sentencepiece": "sentencepiece"}  # of a --tokenizer or --bpe
 
 
@@ -68,6 +70,8 @@ def main(given):
     quiet()
     args = translator.parse(arguments)
     check(args)
+    if args.interactive:
+        return prompt.run(translator.Translator(args, threads()))
     text = scan(args.input, args.errors)
     first, end = translator.Shard(*map(int, args.shard.split("/"))).lines(text["lines"], args.chunk_lines)
     with contextlib.closing(ResumableOutput(args.output, describe(args, text))) as output:
@@ -97,10 +101,15 @@ def main(given):
 def check(args):
     if args.path is None:
         raise FeedbackError("--path CHECKPOINT is missing")
-    if args.input == "-":
+    if args.interactive and (args.output or args.input != "-"):
+        raise FeedbackError("--interactive reads and writes no files: leave out --input and --output, or -i")
+    if not args.interactive and args.output is None:
+        raise FeedbackError("--output FILE is missing (or -i, for a prompt)")
+    if args.input == "-" and not args.interactive:
         raise FeedbackError("--input FILE is missing: a run goes on from its place in a file, so it reads no pipe")
     plain = not args.checkpoint_suffix and args.checkpoint_shard_count == 1
-    for path in [args.input, *(args.path.split(os.pathsep) if plain else ())]:
+    inputs = [] if args.interactive else [args.input]
+    for path in [*inputs, *(args.path.split(os.pathsep) if plain else ())]:
         must_be_file(path)
     for name in ("workers", "chunk_lines"):
         value = getattr(args, name)

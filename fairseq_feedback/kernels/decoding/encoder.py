@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference import activate, linear, norm
+from ..reference import activated, linear, norm
 from ..weights import Affine
 
 
@@ -32,6 +32,6 @@ def layer(
     x = x + linear(z.transpose(1, 2).reshape(x.shape), w.attn_out)
     if not pre_norm:
         x = norm(x, w.attn_norm)
-    z = activate(linear(norm(x, w.ffn_norm) if pre_norm else x, w.fc1), activation)
+    z = activated(norm(x, w.ffn_norm) if pre_norm else x, w.fc1, activation)
     x = x + linear(z, w.fc2)
     return x if pre_norm else norm(x, w.ffn_norm)

@@ -72,8 +72,10 @@ def parse(arguments):
 
 def add_own(parser):
     own = parser.add_argument_group("large files")
-    own.add_argument("--output", required=True, metavar="FILE", help="where the translations go, N lines for each "
-                     "line of --input with --nbest N, the best first")  # fmt: skip
+    own.add_argument("--output", metavar="FILE", help="where the translations go, N lines for each line of --input "
+                     "with --nbest N, the best first")  # fmt: skip
+    own.add_argument("-i", "--interactive", action="store_true", help="a prompt instead of files: a line in, its "
+                     "translations and their scores out")  # fmt: skip
     own.add_argument("--workers", type=int, metavar="N", help="processes (one for each core; one on a GPU)")
     own.add_argument("--shard", type=shard, default="1/1", metavar="K/N", help="only part K of N of --input")
     own.add_argument("--errors", choices=list(ERRORS), default="stop", help="at what is not UTF-8: stop, or read "
@@ -121,6 +123,11 @@ class Translator:
             task.max_positions(), *[model.max_positions() for model in self.models], cfg.dataset.max_tokens
         )
 
+    def answers(self, line):
+        """Of one line, (score, text) of each hypothesis, the best first."""
+        return [pair for batch in self._batches([line]) for pairs in self._found(batch, [self._source(line)])
+                for pair in pairs]  # fmt: skip
+
     def translate(self, chunk, progress):
         """A Chunk -> its Translation. progress is called with the number of lines of each batch."""
         import numpy as np
@@ -137,8 +144,8 @@ class Translator:
         try:
             for batch in self._batches([lines[i] for i in numbers]):
                 sources = [self._source(lines[numbers[i]]) for i in batch.ids.tolist()]
-                for i, texts in zip(batch.ids.tolist(), self._texts(batch, sources)):
-                    found[numbers[i]] = texts
+                for i, pairs in zip(batch.ids.tolist(), self._found(batch, sources)):
+                    found[numbers[i]] = [text for _, text in pairs]
                 progress(len(batch.ids))
         except Exception as error:
             match = TOO_LONG.match(str(error))
@@ -168,17 +175,17 @@ class Translator:
         """The tokens of a line for --replace-unk, also those that the dictionary lacks."""
         return None if self.align_dict is None else [*self._encode(line).split(), "<eos>"]
 
-    def _texts(self, batch, sources):
-        """For each line of a batch its hypotheses, best first."""
+    def _found(self, batch, sources):
+        """For each line of a batch (score, text) of its hypotheses, best first."""
         source, lengths, constraints = batch.src_tokens, batch.src_lengths, batch.constraints
         if self.cuda:
             source, lengths = source.cuda(), lengths.cuda()
             constraints = None if constraints is None else constraints.cuda()
         sample = {"net_input": {"src_tokens": source, "src_lengths": lengths}}
         hypotheses = self.task.inference_step(self.generator, self.models, sample, constraints=constraints)
-        for words, length, ranked in zip(sources, lengths, hypotheses):
+        for source, length, ranked in zip(sources, lengths, hypotheses):
             wanted = self.args.nbest if length > 1 else 0  # what is nothing but its end, the tokenizer found empty
-            yield [self._text(words, hypothesis) for hypothesis in ranked[:wanted]]
+            yield [(float(found["score"]), self._text(source, found)) for found in ranked[:wanted]]
 
     def _text(self, source, hypothesis):
         """As utils.post_process_prediction, which also adds every new word to the dictionary: that would grow; and
