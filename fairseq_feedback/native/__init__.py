@@ -147,7 +147,8 @@ class Int8Product:
         rounded = torch.empty(math.ceil(count / ROWS) * ROWS * self.inputs, dtype=torch.uint8)
         arguments = _Product(
             x=rows, weight=self.weight, scales=self.scales, too_much=self.too_much, bias=self.bias, y=y,
-            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs, relu=then == "relu",
+            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs,
+            relu=int(then == "relu"),
         )  # fmt: skip
         _library().feedback_product(ctypes.byref(arguments))
         return y.view(*x.shape[:-1], self.outputs).type_as(x)
