@@ -183,3 +183,14 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
 
 def test_a_table():
     assert markdown(["a", "b"], [[1234567, None], ["x", 1.5]]) == "| a | b |\n|---|---|\n| 1,234,567 |  |\n| x | 1.5 |"
+
+
+def test_options(capsys):
+    command.main(["options", "--arch", "feedback_transformer_tiny"])
+    said = capsys.readouterr().out
+    assert said.startswith("feedback_transformer_tiny; in brackets what feedback_transformer has\n")
+    assert re.search(r"^--encoder-layers +2 \(6\) +num encoder layers$", said, re.M)
+    assert re.search(r"^--memory-composition +weighted +what the memory is made of", said, re.M)
+    assert "feedback_transformer_iwslt_de_en" in said.splitlines()[-1]
+    with pytest.raises(SystemExit, match="error: --arch transformer: give one of feedback_transformer, "):
+        command.main(["options", "--arch", "transformer"])

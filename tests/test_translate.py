@@ -258,6 +258,22 @@ def test_what_fairseq_cannot_load_is_one_sentence(work, workers):
     assert sorted(os.listdir(work.folder)) == ["data", "in"]
 
 
+def test_a_prompt(translating, work):
+    lines = translating.lines[:3]
+    work.write(lines)
+    options = ("--beam", 3, "--nbest", 2)
+    flags = [translating.data, *SHORT, "--path", work.path, "-i", *options]
+    said = cli.run_tool("translate", *flags, stdin="\n".join([*lines, "", ""]), log=translating.log).stdout.splitlines()
+    scores, found = zip(*(re.fullmatch(r" *(-\d+\.\d{3})  (.*)", line).groups() for line in said))
+    assert translated(work.result(*options)) == list(found)
+    assert all(float(a) >= float(b) for a, b in zip(scores[::2], scores[1::2]))
+    for more in (["--output", work.output], ["--input", work.input]):
+        done = cli.run_tool("translate", *flags, *more, check=False, log=translating.log)
+        assert done.returncode == 1 and "error: --interactive reads and writes no files" in done.stderr
+    without = cli.run_tool("translate", *flags[:-5], "--input", work.input, check=False, log=translating.log)
+    assert "error: --output FILE is missing (or -i, for a prompt)" in without.stderr
+
+
 def test_help(translating):
     done = cli.run_tool("translate", "--help", log=translating.log)
     assert done.stdout.startswith("usage: fairseq-feedback translate DATA-BIN")

@@ -1,13 +1,14 @@
 """The options of an architecture: what each is if nobody sets it, and what it does.
 
     fairseq-feedback options
-    fairseq-feedback options --arch feedback_transformer_lm_wikitext103_large
+    fairseq-feedback options --arch feedback_transformer_lm_wiki103_large
 
 Architectures with the name of a data set have the paper's values for it. Training itself has more options, which
 `fairseq-train --user-dir fairseq_feedback --arch ARCH --help` shows, too.
 """
 
 import shutil
+import sys
 import textwrap
 
 from fairseq_feedback.errors import FeedbackError
@@ -22,7 +23,7 @@ def add_arguments(parser):
 
 def main(args):
     quiet()
-    from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
+    from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 
     import fairseq_feedback.plugin  # noqa: F401
 
@@ -30,9 +31,13 @@ def main(args):
     if args.arch not in ours:
         raise FeedbackError(f"--arch {args.arch}: give one of {', '.join(ours)}")
     first = ARCH_MODEL_NAME_REGISTRY[args.arch]
-    base, chosen = (completed(ARCH_MODEL_REGISTRY[arch], ARCH_CONFIG_REGISTRY[arch]) for arch in (first, args.arch))
-    print(f"{args.arch}" + (f"; in brackets what {first} has" if args.arch != first else "") + "\n")
-    rows = list(table(ARCH_MODEL_REGISTRY[args.arch], base, chosen))
+    kind = MODEL_DATACLASS_REGISTRY[first]
+    complete = sys.modules[ARCH_MODEL_REGISTRY[first].__module__].complete_architecture
+    base, chosen = kind(), kind()
+    complete(base, first)
+    complete(chosen, args.arch)
+    print(args.arch + (f"; in brackets what {first} has" if args.arch != first else "") + "\n")
+    rows = list(table(kind, base, chosen))
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
     margin = names + values + 4
     width = max(shutil.get_terminal_size((120, 0)).columns - margin, 40)
@@ -46,15 +51,8 @@ def main(args):
         print("\nThe same model with other values: " + ", ".join(alike))
 
 
-def completed(model, complete):
-    """The options with the architecture's values."""
-    config = model.__dataclass__()
-    complete(config)
-    return config
-
-
-def table(model, base, chosen):
-    for name, field in model.__dataclass__.__dataclass_fields__.items():
+def table(kind, base, chosen):
+    for name, field in kind.__dataclass_fields__.items():
         does = field.metadata.get("help")
         if does:
             values = [shown(getattr(config, name)) for config in (chosen, base)]
