@@ -63,9 +63,9 @@ def test_attention_to_extreme_scores():
     key = torch.tensor([[1e4], [-1e4], [0.0]]).expand(1, 1, 3, 1)
     values = torch.tensor([[1.0], [2.0], [3.0]]).expand(1, 1, 3, 1)
     key, values = key.contiguous(), values.contiguous()
-    out, weights = native.attend(torch.ones(1, 1), key, values, None, None, None, None)
+    out, weights = native.attend(torch.ones(1, 1), key, values, *5 * [None])
     assert out.item() == 1 and weights.flatten().tolist() == [1, 0, 0]
-    out, _ = native.attend(torch.tensor([[torch.nan]]), key, values, None, None, None, None)
+    out, _ = native.attend(torch.tensor([[torch.nan]]), key, values, *5 * [None])
     assert out.isnan().all()
 
 
@@ -90,6 +90,8 @@ def test_product(rows, inputs, outputs):
 
 @needs_native
 def test_products_of_the_largest_numbers():
+    of_nan = native.Int8Product(torch.eye(4), None)(torch.tensor([[torch.nan, 1, 1, 1], [torch.inf, 1, 1, 1]]), "relu")
+    assert of_nan.isnan().all()
     for sign in (1, -1):
         got = native.Int8Product(torch.full((3, 4096), float(sign)), None)(torch.full((2, 4096), -5.0))
         torch.testing.assert_close(got, torch.full((2, 3), -5.0 * 4096 * sign))

@@ -31,15 +31,15 @@ def attend(
     rows, heads, slots, width = key.shape
     beams = query.size(0) // rows
     q = (query * (1.0 / math.sqrt(width))).view(rows, beams, heads, width).transpose(1, 2)
-    added: Optional[Tensor] = None  # to the scores, (R, H, beams, M)
+    of_positions: Optional[Tensor] = None  # (R, H, beams, M)
     if positions is not None:
-        added = torch.matmul(q, positions.t())
+        of_positions = torch.matmul(q, positions.t())
+    of_span: Optional[Tensor] = None
     if span is not None:
         of_span = span[:, None, :].type_as(q)
-        added = of_span.expand(rows, heads, beams, -1) if added is None else added + of_span
     if not torch.jit.is_scripting():
-        if keep is None and native.can_attend(query, key, value, added):
-            return native.attend(query, key, value, hidden, added, zeros, own)
+        if keep is None and native.can_attend(query, key, value, of_positions, of_span):
+            return native.attend(query, key, value, hidden, of_positions, of_span, zeros, own)
     scores = torch.matmul(q, key.transpose(2, 3))
     before = 0
     if zeros is not None:
@@ -49,8 +49,10 @@ def attend(
     if own is not None:
         own_key = own[0].view(rows, beams, heads, width).transpose(1, 2)
         scores = torch.cat([scores, (q * own_key).sum(dim=3, keepdim=True)], dim=3)
-    if added is not None:
-        scores = scores + added
+    if of_positions is not None:
+        scores = scores + of_positions
+    if of_span is not None:
+        scores = scores + of_span
     if hidden is not None:
         scores = scores.masked_fill(hidden.unsqueeze(1), float("-inf"))
     weights = scores.softmax(dim=-1, dtype=at_least_float32(scores)).type_as(scores)

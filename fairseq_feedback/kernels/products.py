@@ -13,6 +13,8 @@ from fairseq_feedback import native
 class Product:
     """x (rows, in) -> x Wᵀ + b (rows, out), in the weight's dtype. A packed one takes (..., in)."""
 
+    relu_keeps_nan = False  # oneDNN makes 0 of it
+
     def __init__(self, weight: Tensor, bias: Optional[Tensor], rows: int):
         self.dtype = weight.dtype
         self.bias = bias
@@ -38,6 +40,8 @@ class Int8Product:
 
     So what is made of a row does not depend on the rows beside it.
     """
+
+    relu_keeps_nan = True
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor]):
         scales = weight.float().abs().amax(dim=1).clamp(min=TINY) / 127

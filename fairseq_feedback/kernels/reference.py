@@ -285,7 +285,7 @@ def linear(x: Tensor, w: Affine) -> Tensor:
 def activated(x: Tensor, w: Affine, name: str) -> Tensor:
     """linear() and the activation function after it."""
     if not torch.jit.is_scripting():
-        if not isinstance(w, Affine) and name == "relu":
+        if not isinstance(w, Affine) and name == "relu" and w.relu_keeps_nan:
             return w(x, "relu")
     return activate(linear(x, w), name)
 

@@ -81,12 +81,9 @@ class _LogSoftmax(_Arguments):
     _fields_ = _fields("x", "rows width")
 
 
-def can_attend(query: Tensor, key: Tensor, value: Tensor, added: Optional[Tensor]) -> bool:
-    return _may_take(query, key, value, added) and _slots_in_rows(key) and key.stride() == value.stride()
-
-
-def _slots_in_rows(key: Tensor) -> bool:
-    return key.stride(3) == 1 and key.stride(2) == key.size(3)
+def can_attend(query: Tensor, key: Tensor, value: Tensor, *added: Optional[Tensor]) -> bool:
+    in_rows = key.stride(3) == 1 and key.stride(2) == key.size(3) and key.stride() == value.stride()
+    return in_rows and _may_take(query, key, value, *added)
 
 
 def attend(
@@ -94,7 +91,8 @@ def attend(
     key: Tensor,
     value: Tensor,
     hidden: Optional[Tensor],
-    added: Optional[Tensor],  # (R, H, beams, M) to the scores
+    of_positions: Optional[Tensor],  # (R, H, beams, M) added to the scores
+    of_span: Optional[Tensor],  # (H, 1, M), likewise
     zeros: Optional[Tuple[Tensor, Tensor, int]],
     own: Optional[Tuple[Tensor, Tensor]],
 ) -> Tuple[Tensor, Tensor]:
@@ -106,6 +104,9 @@ def attend(
     own_key, own_value = (None, None) if own is None else own
     out = torch.empty_like(query)
     weights = query.new_empty(rows, heads, beams, before + slots + int(own is not None))
+    added = of_positions
+    if of_span is not None:
+        added = of_span.expand_as(weights) if added is None else added + of_span
     arguments = _Attention(
         query=query, keys=key, values=value, hidden=_packed(hidden), added=_packed(added),
         zero_key=_packed(zero_key), zero_value=_packed(zero_value),
@@ -128,6 +129,8 @@ def can_multiply(weight: Tensor) -> bool:
 
 class Int8Product:
     """As that of ../kernels/products.py."""
+
+    relu_keeps_nan = True
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor]):
         self.outputs, self.inputs = weight.shape
