@@ -24,8 +24,11 @@ setup(
     description="Feedback Transformer (memory shared by all layers) as a fairseq plugin",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
+    author="The fairseq_feedback authors",
     license="MIT",
+    keywords="fairseq transformer feedback-transformer machine-translation language-model",
     classifiers=[
+        "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3.11",
