@@ -1,5 +1,6 @@
 """The C++ of fairseq_feedback/native beside what torch computes."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -182,3 +183,22 @@ def test_reasons(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
     assert fresh().startswith("it does not load: ")
+
+
+@needs_native
+def test_of_another_version(monkeypatch):
+    monkeypatch.setattr(native, "INTERFACE", 0)
+    assert native.why_not.__wrapped__().endswith(" is of another version")
+
+
+@needs_native
+def test_sources_find_what_was_installed(monkeypatch, tmp_path):
+    """As in a clone whose environment has the package."""
+    (tmp_path / "fairseq_feedback" / "native").mkdir(parents=True)
+    built = tmp_path / "fairseq_feedback" / "native" / "_native.so"
+    built.touch()
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "elsewhere" / "__init__.py"))
+    monkeypatch.setattr(
+        native.importlib.metadata, "distribution", lambda name: importlib.metadata.PathDistribution(tmp_path / "x")
+    )
+    assert native._path() == str(built)

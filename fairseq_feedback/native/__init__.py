@@ -7,6 +7,7 @@ runs on the threads of torch's OpenMP, whose functions it finds in the process. 
 import ctypes
 import functools
 import glob
+import importlib.metadata
 import math
 import os
 from typing import Optional, Tuple
@@ -14,6 +15,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+INTERFACE = 1  # as in top.cpp: another one's arguments mean something else
 OUTPUTS, ROWS, LEVELS, TINY = 32, 12, 127, 1e-12  # of int8.cpp
 
 
@@ -27,10 +29,10 @@ def why_not() -> str:
     if torch.backends.cpu.get_cpu_capability() != "AVX512" or not getattr(torch.cpu, "_is_vnni_supported", bool)():
         return "it needs a CPU with AVX-512 and VNNI"
     try:
-        ctypes.CDLL(_path())
-    except OSError as error:
+        found = ctypes.CDLL(_path()).feedback_interface()
+    except (OSError, AttributeError) as error:
         return f"it does not load: {error}"
-    return ""
+    return "" if found == INTERFACE else f"{_path()} is of another version"
 
 
 @functools.lru_cache(maxsize=None)
@@ -39,7 +41,13 @@ def _library():
 
 
 def _path() -> str:
-    found = glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_native*.so"))
+    """Beside this file; or, where the sources are used as they are, in the package that was installed from them."""
+    folders = [os.path.dirname(os.path.abspath(__file__))]
+    try:
+        folders.append(str(importlib.metadata.distribution("fairseq-feedback").locate_file("fairseq_feedback/native")))
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    found = [path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), "_native*.so"))]
     return found[0] if found else ""
 
 
