@@ -25,10 +25,10 @@ def task_of(words):
     return SimpleNamespace(source_dictionary=words, target_dictionary=words)
 
 
-def write(path, words, of):
-    """of: for each word of the source, how many of the target's: those before it."""
+def write(path, words, of, always=3):
+    """of: for each word of the source, how many of the target's: those before it; always: how many for all."""
     symbols = words.symbols[words.nspecial :]
-    lines = [["<s>", *symbols[:3]]] + [[s, *symbols[max(0, i - of + 1) : i + 1]] for i, s in enumerate(symbols)]
+    lines = [["<s>", *symbols[:always]]] + [[s, *symbols[max(0, i - of + 1) : i + 1]] for i, s in enumerate(symbols)]
     path.write_text("\n".join(" ".join(line) for line in lines) + "\n", encoding="utf-8")
     return str(path)
 
@@ -40,13 +40,8 @@ def shortened(models, words, path, **options):
 
 
 def test_all_words_are_no_restriction(words, tmp_path):
-    path = write(tmp_path / "list", words, of=len(words))
+    path = write(tmp_path / "list", words, of=1, always=len(words))
     model, sample = make_ending_model(words), make_sample(words, rows=6, source=30)
-    generator = shortened([model], words, path)
-    with open(path) as f:
-        lines = f.readlines()
-    with open(path, "w") as f:  # the last word of the dictionary is for all
-        f.writelines(["<s> " + " ".join(words.symbols[words.nspecial :]) + "\n", *lines[1:]])
     generator = shortened([model], words, path)
     assert generator.shortlist.choose(sample["net_input"]["src_tokens"]).tolist() == list(range(len(words)))
     for got, want in zip(generator.generate([model], sample), generate(model, words, sample)):

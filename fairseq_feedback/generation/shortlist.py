@@ -4,7 +4,7 @@ The file is text. A line is a word of the source and those of the target that it
 line of <s> holds those that every sentence may have. `fairseq-feedback shortlist` writes it.
 """
 
-from typing import List
+from typing import Dict, List
 
 import torch
 from fairseq import search
@@ -18,7 +18,7 @@ ALWAYS = "<s>"
 
 class Shortlist:
     def __init__(self, path: str, source: Dictionary, target: Dictionary):
-        self.path, self.of = path, {}  # type: str, Dict[int, Tensor]
+        self.of: Dict[int, Tensor] = {}
         self.always = torch.arange(target.nspecial)  # so a special symbol has the same number among the chosen
         for number, line in enumerate(_lines(path), 1):
             words = line.split()

@@ -19,7 +19,7 @@ struct Product {
     const float* bias;        // (outputs), or null
     float* y;                 // (rows, outputs)
     uint8_t* rounded;         // room for (rows / 12, inputs / 4, 12, 4)
-    float* row_scales;        // room for (rows), filled up to 12
+    float* row_scales;        // room for (rows)
     int64_t rows, inputs, outputs;  // inputs: a multiple of 4
     int64_t relu;                   // whether negative outputs become 0
 };
