@@ -1,6 +1,7 @@
 """Mistakes of a user, told in one sentence instead of a stack trace."""
 
 import errno
+import re
 import sys
 
 # How messages of fairseq begin that say all there is to say.
@@ -37,6 +38,17 @@ def of_the_system(error):
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
+def of_a_lost_worker(error):
+    """The sentence of what gloo or NCCL raises where another worker no longer answers, or None."""
+    if "gloo/transport" not in str(error) and type(error).__name__ not in ("DistBackendError", "DistNetworkError"):
+        return None
+    reason = re.sub(r"^\[[^\]]*\] ", "", str(error)).split(". ")[0]
+    return (
+        f"another worker does not answer ({reason}), and training has stopped. Look at what that one says, and start "
+        "all with the same commands: they go on from the last checkpoint"
+    )
+
+
 def install_hook():
     """Let a program that ends by a user's mistake print that sentence alone; other errors are untouched."""
     if getattr(sys.excepthook, "prints_feedback_errors", False):
@@ -49,6 +61,7 @@ def install_hook():
             mistake = of_the_system(error)
         if mistake is None and isinstance(error, UnicodeDecodeError):
             mistake = f"a text is not UTF-8: {error.reason}, {error.object[error.start : error.start + 20]!r}"
+        mistake = mistake or of_a_lost_worker(error)
         if mistake is None:
             previous(kind, error, trace)
         else:

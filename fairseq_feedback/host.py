@@ -144,14 +144,14 @@ def offer_bpes_without_options() -> None:
             ConfigStore.instance().store(name=name, group="bpe", node={"_name": name}, provider="fairseq")
 
 
-def say_what_layerdrop_needs() -> None:
-    """Of several workers with LayerDrop; torch's own words come at the second update, and name no option."""
+def wrap_models_for_workers() -> None:
+    """LayerDrop: torch's own words come at the second update, and name no option. And how long one waits for another."""
     wrap = models.DistributedFairseqModel
 
     @wraps(wrap)
-    def DistributedFairseqModel(args, model, *more, **named):
+    def DistributedFairseqModel(args, model, process_group, *more, **named):
         workers.check(args, model)
-        return wrap(args, model, *more, **named)
+        return wrap(workers.with_a_limit(args, process_group), model, process_group, *more, **named)
 
     models.DistributedFairseqModel = DistributedFairseqModel
 
@@ -337,7 +337,7 @@ read_options()
 block_repeated_ngrams()
 restore_numpys_long()
 offer_bpes_without_options()
-say_what_layerdrop_needs()
+wrap_models_for_workers()
 let_torchrun_start_workers_on_cpus()
 name_bad_checkpoints()
 search_with_our_generator()

@@ -19,6 +19,7 @@ FEEDBACK_ROOT=$(cd -P -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/
 FEEDBACK_PYTHONS="3.11 3.12"               # versions to look for, the preferred one first
 FEEDBACK_INSTALL=feedback_install_current  # function that installs the dependencies
 FEEDBACK_INSTALL_FILES=(setup.py scripts/constraints.txt) # a change in these installs again
+FEEDBACK_CONSTRAINTS=scripts/constraints.txt              # pins versions; relative to FEEDBACK_ROOT
 
 feedback_environment_help() {
     cat <<'HELP'
@@ -60,7 +61,7 @@ feedback_logged() {
 # variable at spaces.
 feedback_pip() (
     cd -- "$FEEDBACK_ROOT" || exit 1
-    export PIP_CONSTRAINT=scripts/constraints.txt
+    export PIP_CONSTRAINT=$FEEDBACK_CONSTRAINTS
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
     unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER
     feedback_logged "$VENV/bin/python" -m pip "$@"

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import socket
 import subprocess
 import sys
 
@@ -60,6 +61,22 @@ def run_script(path, *args, check=True, log, cwd=ROOT):
 def start(command, *args, stdin="", log):
     """run() in the background."""
     return Started(command, args, stdin, log)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def start_two(command, flags, ddp="legacy_ddp", *, log):
+    """Two data-parallel workers, on a CPU."""
+    port = free_port()
+    both = [
+        *("--distributed-world-size", 2, "--distributed-init-method", f"tcp://localhost:{port}"),
+        *("--distributed-no-spawn", "--distributed-backend", "gloo", "--ddp-backend", ddp),
+    ]
+    return [start(command, *flags, *both, "--distributed-rank", rank, log=log) for rank in (0, 1)]
 
 
 FILES = (("in", "r"), ("out", "w"), ("err", "w"))

@@ -313,17 +313,3 @@ def test_progress(monkeypatch):
         assert stream.getvalue().startswith("1,000 lines are there already: continuing\n")
         assert (f"\r{line}\x1b[K\r" in stream.getvalue()) == stream.isatty()
         assert f"\n{line}\n" in stream.getvalue() or stream.isatty()
-
-
-@pytest.mark.slow
-def test_memory_is_constant(translating, work):
-    """The process, and what it started, have no more memory after 12,000 lines than after 2,000."""
-    work.write(translating.lines * 300)
-    started = work.start("--chunk-lines", 200)
-    used = []
-    for lines in (2000, 11500):
-        work.wait_for_lines(lines, started)
-        with open(f"/proc/{started.process.pid}/status") as f:
-            used.append(next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")))
-    started.wait()
-    assert used[1] < used[0] + 10000, used

@@ -12,15 +12,10 @@ from helpers import needs_current_fairseq
 NAMES, ADDRESSES, PORT = ("feedback-a", "feedback-b"), ("10.77.0.1", "10.77.0.2"), 29577
 # fairseq makes the batches once, from the number of the epoch it starts in, unless it is told otherwise.
 FLAGS = [
-    "--update-epoch-batch-itr",
-    True,
-    "--distributed-world-size",
-    2,
-    "--distributed-backend",
-    "gloo",
-    "--ddp-backend",
-    "legacy_ddp",
+    *("--update-epoch-batch-itr", True, "--distributed-world-size", 2),
+    *("--distributed-backend", "gloo", "--ddp-backend", "legacy_ddp"),
 ]
+LOST = "error: another worker does not answer"
 
 
 def ip(*words, check=True):
@@ -116,14 +111,31 @@ def test_a_cable_that_is_out_for_a_while(machines, data, tmp_path):
 
 
 def test_a_machine_that_is_gone(machines, data, tmp_path):
-    """The other one ends, and both go on from the last checkpoint as if nothing had happened."""
     more = ("--max-update", 24)
     processes = [train(data, tmp_path / "two", rank, *more) for rank in (0, 1)]
     wait_for(tmp_path / "two" / "checkpoint_last.pt", processes[0])
     subprocess.run(f"kill -9 $(ip netns pids {NAMES[1]})", shell=True, check=True)
     said = processes[0].communicate(timeout=300)[0]
     assert processes[0].returncode != 0 and processes[1].wait(60) != 0
-    assert "done training" not in said
+    assert "done training" not in said and LOST in said, said
+    assert_they_go_on(data, tmp_path, *more)
+
+
+def test_a_cable_that_is_out_for_good(machines, data, tmp_path):
+    """gloo would wait for half an hour, which is what happens without --heartbeat-timeout."""
+    more = ("--max-update", 24, "--heartbeat-timeout", 8)
+    processes = [train(data, tmp_path / "two", rank, *more) for rank in (0, 1)]
+    wait_for(tmp_path / "two" / "checkpoint_last.pt", processes[0])
+    ip("-n", NAMES[1], "link", "set", "cable-b", "down")
+    done = [process.communicate(timeout=60)[0] for process in processes]
+    assert all(process.returncode != 0 for process in processes)
+    assert all(LOST in said and "done training" not in said for said in done), done
+    ip("-n", NAMES[1], "link", "set", "cable-b", "up")
+    assert_they_go_on(data, tmp_path, *more)
+
+
+def assert_they_go_on(data, tmp_path, *more):
+    """From the last checkpoint, as if nothing had happened."""
     done = [
         process.communicate(timeout=300)[0] for process in [train(data, tmp_path / "two", r, *more) for r in (0, 1)]
     ]

@@ -1,7 +1,6 @@
 """Training with two data-parallel workers, on CPU through gloo."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -19,12 +18,6 @@ def data(folder):
     return cli.make_data(folder)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
-
-
 def train(folder, data, name, *more, check=True, **flags):
     """One worker -> what it printed."""
     flags = cli.train_flags(data, folder / name, *more, **flags)
@@ -37,17 +30,8 @@ PYTORCH_DDP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ddp_on_a
 
 def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags, command="train", **flags):
     """Two workers -> what they printed."""
-    port = free_port()
-    workers = []
-    for rank in (0, 1):
-        both = [
-            *("--distributed-world-size", 2, "--distributed-rank", rank),
-            *("--distributed-init-method", f"tcp://localhost:{port}", "--distributed-no-spawn"),
-            *("--distributed-backend", "gloo", "--ddp-backend"),
-            "legacy_ddp" if command == "train" else "pytorch_ddp",
-        ]
-        worker_flags = flags_of(data, folder / name, *both, *more, **flags)
-        workers.append(cli.start(command, *worker_flags, log=folder / "log"))
+    ddp = "legacy_ddp" if command == "train" else "pytorch_ddp"
+    workers = cli.start_two(command, flags_of(data, folder / name, *more, **flags), ddp, log=folder / "log")
     done = [worker.wait(check=False) for worker in workers]
     if check:
         for worker in done:
@@ -56,7 +40,7 @@ def train_by_two(folder, data, name, *more, check=True, flags_of=cli.train_flags
 
 
 def train_by_torchrun(folder, data, name, *more):
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", free_port()]
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", cli.free_port()]
     command += ["-m", "fairseq_cli.train", *cli.train_flags(data, folder / name, *more)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": cli.ROOT}
     command = [sys.executable, *map(str, command)]

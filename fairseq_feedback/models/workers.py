@@ -1,6 +1,8 @@
 """What several data-parallel workers need that one does not."""
 
+import copy
 import os
+from datetime import timedelta
 from functools import wraps
 
 import torch
@@ -17,6 +19,19 @@ def check(args, model) -> None:
             "--encoder-layerdrop and --decoder-layerdrop leave layers out of an update, so several workers need "
             "--find-unused-parameters (or --ddp-backend legacy_ddp)"
         )
+
+
+def with_a_limit(args, group):
+    """--heartbeat-timeout, for gloo: fairseq's signal comes too late for a process that waits for another one.
+
+    -> what fairseq is to make of the options.
+    """
+    if args.heartbeat_timeout <= 0 or torch.distributed.get_backend(group) != "gloo":
+        return args
+    torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=args.heartbeat_timeout), group)
+    args = copy.copy(args)
+    args.heartbeat_timeout = -1
+    return args
 
 
 def refuse_to_train_alone(options) -> None:
