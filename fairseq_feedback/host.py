@@ -145,7 +145,7 @@ def offer_bpes_without_options() -> None:
 
 
 def wrap_models_for_workers() -> None:
-    """LayerDrop: torch's own words come at the second update, and name no option. And how long one waits for another."""
+    """Torch's own words on LayerDrop come at the second update, and name no option. And who waits does so too long."""
     wrap = models.DistributedFairseqModel
 
     @wraps(wrap)
@@ -294,6 +294,9 @@ def begin_trainings_afresh() -> None:
             if error.path == cfg.finetune_from_model:
                 raise
             raise FeedbackError(f"{error} {verify.beside(error.path, trainer.checkpoint_suffix)}") from error
+        except Exception as error:
+            begin.refuse_another_model(cfg, error)
+            raise
 
     @wraps(save)
     def save_checkpoint(cfg, trainer, *args, **kwargs):

@@ -75,7 +75,7 @@ def train(args, data, layers, updates, flags, seed):
     if os.path.exists(result):
         return
     command = [prepare(args, data), "--user-dir", "fairseq_feedback", *MODEL, *flags, "--seed", seed]
-    command += ["--decoder-layers", layers]
+    command += ["--decoder-layers", layers, "--save-dir", args.out]  # fairseq makes that folder, with --no-save, too
     command += ["--max-update", updates, "--total-num-update", updates, "--validate-interval-updates", updates // 5]
     print(f"{name} …", flush=True)
     start = time.time()

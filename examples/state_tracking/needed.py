@@ -81,7 +81,8 @@ class Search:
     def training(self, count):
         task = cells.Task(self.problem, self.length, self.length, UPDATES, (), MODELS, rows=64)
         flags = cells.train_flags(task, self.model, cells.ALL, MODELS[self.model].rates[0], self.seed)
-        return command("train", *flags, "--distinct", count, "--validate-interval-updates", 100, "--no-save", "--cpu")
+        saves = ("--no-save", "--save-dir", os.path.dirname(self.log))  # fairseq makes that folder all the same
+        return command("train", *flags, "--distinct", count, "--validate-interval-updates", 100, *saves, "--cpu")
 
     def tried(self, count, progress):
         """The best accuracy of a training with so many sequences, and after how many updates."""

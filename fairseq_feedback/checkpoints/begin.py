@@ -53,6 +53,15 @@ def refuse_background_writes(cfg) -> None:
         )
 
 
+def refuse_another_model(cfg, error) -> None:
+    """`error`: what loading a checkpoint ended with."""
+    if str(error).startswith("Cannot load model parameters"):
+        raise FeedbackError(
+            f"the checkpoint in --save-dir {cfg.save_dir} is of another model: parameters have other names or sizes. "
+            "Continue it with its own options, or give this training a --save-dir of its own"
+        ) from error
+
+
 def forget_the_last_training() -> None:
     """fairseq keeps the best score as attributes of functions, which outlive a training in the same process."""
     functions = [checkpoint_utils.save_checkpoint]
