@@ -22,6 +22,7 @@ PAGES = [
     "README.md",
     *("examples/HYPERPARAMETERS.md", "examples/PYTHON.md", "examples/README.md", "examples/ablations/README.md"),
     *("examples/char_ptb/README.md", "examples/cnn_dm/README.md", "examples/enwik8/README.md"),
+    "examples/hydra/README.md",
     *("examples/iwslt14_de_en/README.md", "examples/multi30k_en_de/README.md", "examples/onnx/README.md"),
     *("examples/quickstart/README.md", "examples/reinforcement/README.md", "examples/state_tracking/README.md"),
     *("examples/tiny_shakespeare/README.md", "examples/wikitext103/README.md", "examples/wmt14_en_de/README.md"),
@@ -32,9 +33,11 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.M | re.S)
 
 # The last of two equal options counts.
 LESS = "--cpu --num-workers 0 --max-update 3 --decoder-layers 1 --required-batch-size-multiple 1"
+LESS_BY_HYDRA = "common.cpu=true dataset.num_workers=0 optimization.max_update=3 dataset.required_batch_size_multiple=1 checkpoint.no_epoch_checkpoints=true"
 FAST = "--cpu --max-len-b 6 --required-batch-size-multiple 1"
 PROGRAMS = {
     "fairseq-train": f'exec {{programs}}/fairseq-train "$@" {LESS}',
+    "fairseq-hydra-train": f'exec {{real}} -m fairseq_cli.hydra_train "$@" {LESS_BY_HYDRA}',
     "fairseq-generate": f'exec {{programs}}/fairseq-generate "$@" {FAST}',
     "fairseq-interactive": f'exec {{programs}}/fairseq-interactive "$@" {FAST}',
     "fairseq-eval-lm": 'exec {programs}/fairseq-eval-lm "$@" --cpu --required-batch-size-multiple 1',
@@ -89,7 +92,7 @@ def shelf(tmp_path_factory):
     split = [f"--{name}pref {name}" for name in ("train", "valid", "test")]
     words = "--source-lang en --target-lang de --destdir data-bin --workers 1 --joined-dictionary"
     command("preprocess", " ".join([*split, words]).split(), folder)
-    text = cli.make_text(folder)
+    text = cli.make_text(folder, valid=24)
     os.rename(text, folder / "lm-data-bin")
     kept = ["--keep-last-epochs", 10, "--batch-size", 20, "--no-last-checkpoints"]
     for name, flags, more in (
@@ -139,6 +142,8 @@ def prepare(page, shelf, folder):
         shutil.copytree(shelf / name, folder / name)
     if page == "fairseq_feedback/tools/README.md":
         shutil.copy(shelf / "checkpoints" / "checkpoint_best.pt", folder)
+    if page == "examples/hydra/README.md":
+        shutil.copytree(shelf / "lm-data-bin", folder / "data-lm")
     if page == "examples/tiny_shakespeare/README.md":
         shutil.copytree(shelf / "lm-data-bin", folder / "tiny-shakespeare-run" / "data")
         shutil.copytree(shelf / "lm-checkpoints", folder / "tiny-shakespeare-run" / "feedback")
