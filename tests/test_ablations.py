@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from examples.ablations import cells, report
 from examples.ablations import run as ablations
 from fairseq_feedback.errors import FeedbackError
 
@@ -14,11 +15,11 @@ TEXT = "\n\n".join(f"Speaker {i % 7}:\nto be or not to be, that is number {i}" f
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     (tmp_path / "input.txt").write_text(TEXT, encoding="utf-8")
-    monkeypatch.setattr(ablations, "SEEDS", (1, 2))
-    monkeypatch.setattr(ablations, "EXPERIMENTS", [("Tiny Shakespeare", 1, 5, ablations.OFFSET)])
+    group = cells.Group(cells.SMALL, cells.choices(cells.SHAKESPEARE, 1, 5, cells.OFFSET))
+    monkeypatch.setattr(cells, "GROUPS", {"choices": group})
 
     def run(*flags):
-        out = ["--out", str(tmp_path / "out")]
+        out = ["--out", str(tmp_path / "out"), "--seeds", "2"]
         monkeypatch.setattr(sys, "argv", ["run.py", *out, *flags])
         ablations.main()
 
@@ -29,7 +30,7 @@ def made(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_every_run_has_its_result_and_goes_on_after_a_stop(made, capsys):
     made("--shakespeare", str(made.folder / "input.txt"))
-    first = capsys.readouterr().out
+    first = capsys.readouterr().err
     results = sorted((made.folder / "out" / "results").iterdir())
     assert len(results) == 4
     found = json.loads(results[0].read_text())
@@ -37,13 +38,51 @@ def test_every_run_has_its_result_and_goes_on_after_a_stop(made, capsys):
     assert found["bits"] == min(loss for _, loss in found["curve"]) > 0
     results[0].unlink()
     made("--shakespeare", str(made.folder / "input.txt"))
-    again = capsys.readouterr().out
-    assert first.count(" …\n") == 4 and again.count(" …\n") == 1
+    again = capsys.readouterr().err
+    assert first.count(" …") == 4 and again.count(" …") == 1
     made("--table", str(made.folder / "out" / "results"))
     printed = capsys.readouterr().out
-    assert printed.count("\n") == 4 and "| `--random-offset` |" in printed and "| `no flag` |" in printed
+    assert "| `--random-offset` |" in printed and "| no flag |" in printed
 
 
 def test_a_missing_text_is_named(made):
     with pytest.raises(FeedbackError, match="--shakespeare: give the text"):
         made()
+
+
+def write(folder, group, number, cell, **changes):
+    found = {"group": group, "data": cell.data, "layers": cell.layers, "setting": cell.setting, "updates": cell.updates}
+    found.update({"seed": 1, "seconds": 300, "bits": 2.5 + number / 100, "parameters": 500_000, **changes})
+    (folder / f"{group}-{number}-{found['seed']}.json").write_text(json.dumps(found))
+
+
+def test_tables_and_pictures(tmp_path, capsys):
+    for group, (_, of_group) in cells.GROUPS.items():
+        for number, cell in enumerate(of_group):
+            write(tmp_path, group, number, cell)
+    write(tmp_path, "memory", 0, cells.GROUPS["memory"].cells[0], seed=2, bits=2.4)
+    report.show(tmp_path, tmp_path / "pictures")
+    lines = capsys.readouterr().out.splitlines()
+    assert "| Tiny Shakespeare | 3 | 600 | weighted | 0.50M | 2.500 | 2.400 | 300 |" in lines
+    assert "| Tiny Shakespeare | 6 | 600 | own, a transformer | 0.50M | 2.570 | 300 |" in lines
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"memory.png", "depth.png", "training.png"}
+
+
+def test_depths_have_as_many_parameters():
+    """Of the products: two or four of the heads and two of the FFN in a layer, keys and values once where shared."""
+    for sizes, of_layer, once in ((cells.SIZES, 2, 2), (cells.SIZES_OWN, 4, 0)):
+        for layers, (ffn, head) in sizes.items():
+            found = layers * (of_layer * 4 * head + 2 * ffn) + once * 4 * head
+            assert abs(found / 5376 - 1) < 0.01, (layers, found)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--seeds", "0"], "--seeds 0: give at least 1"),
+        (["--plots", "x"], "--plots: give --table FOLDER, too"),
+    ],
+)
+def test_mistakes(made, flags, words):
+    with pytest.raises(FeedbackError, match=words):
+        made(*flags)

@@ -33,7 +33,10 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.M | re.S)
 
 # The last of two equal options counts.
 LESS = "--cpu --num-workers 0 --max-update 3 --decoder-layers 1 --required-batch-size-multiple 1"
-LESS_BY_HYDRA = "common.cpu=true dataset.num_workers=0 optimization.max_update=3 dataset.required_batch_size_multiple=1 checkpoint.no_epoch_checkpoints=true"
+LESS_BY_HYDRA = (
+    "common.cpu=true dataset.num_workers=0 dataset.required_batch_size_multiple=1 "
+    "optimization.max_update=3 checkpoint.no_epoch_checkpoints=true"
+)
 FAST = "--cpu --max-len-b 6 --required-batch-size-multiple 1"
 PROGRAMS = {
     "fairseq-train": f'exec {{programs}}/fairseq-train "$@" {LESS}',

@@ -33,6 +33,22 @@ def train(recipe, kind, *more, updates=2, **env):
     return recipe.script("train.sh", *flags, "--", *small, "--num-workers", 0, *more, **env)
 
 
+@pytest.mark.slow
+def test_a_small_model_from_archives_to_a_translation(prepared):
+    recipe = prepared("multi30k_en_de")
+    out = os.path.join(recipe.folder, "small model")
+    flags = ["--data", recipe.data, "--expected", os.path.join(recipe.data, "expected.txt"), "--out", out]
+    flags += ["--gpus", 0, "--max-update", 12, "--", *cli.SMALL, "--num-workers", 0]
+    done = recipe.script("small.sh", *flags)
+    assert "tokenized BLEU" in done.stdout
+    typed = done.stdout[done.stdout.index("fairseq-feedback translate -i") :].split("A file:")[0]
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    typed = typed.replace("fairseq-feedback", f"{sys.executable} -m fairseq_feedback", 1)
+    said = subprocess.run(["bash", "-c", typed], input="a dog .\n", capture_output=True, text=True, cwd=ROOT, env=env)
+    assert said.returncode == 0 and len(said.stdout.splitlines()) == 1, said.stderr
+    assert recipe.script("small.sh", *flags).stdout.endswith(done.stdout[-300:])
+
+
 def run_of(recipe, kind):
     return os.path.join(recipe.folder, kind)
 
