@@ -199,13 +199,11 @@ subword_units() { # FOLDER LANG LANG [OPTION...]
 
 # fairseq-preprocess of the splits in $OUT/FOLDER, to $PART.
 binarize() { # FOLDER OPTION...
-    local from=$OUT/$1 log=$OUT/logs/preprocess.log split
-    shift
-    if ! run fairseq-preprocess "$@" --destdir "$PART" --workers "$WORKERS" --trainpref "$from/train" \
-        --validpref "$from/valid" --testpref "$from/test" >"$log" 2>&1; then
-        tail -n 20 -- "$log" >&2
-        feedback_die "fairseq-preprocess failed. Its whole output is in $log"
-    fi
+    local from=$OUT/$1 log=$OUT/logs/preprocess.log
+    local command=(fairseq-preprocess "${@:2}" --destdir "$PART" --workers "$WORKERS" --trainpref "$from/train"
+        --validpref "$from/valid" --testpref "$from/test")
+    printf '$ %s\n' "${command[*]}" >&2
+    example prepare/binarize.py "$log" "${command[@]}"
     rm -f -- "$PART/preprocess.log"
     example prepare/expected.py "$EXPECTED" preprocessed "$log" --summary "$PART/summary.txt"
 }

@@ -58,7 +58,7 @@ def test_numbers(run):
     assert "| feedback transformer | 100.0 | 100.0 |" in done.stdout
     assert "1,234,567" in done.stdout
     assert "  transformer  das war falsch ." in done.stdout
-    assert "fairseq-interactive" in done.stdout
+    assert " translate -i " in done.stdout
 
 
 def test_a_missing_translation_is_an_error(run):

@@ -9,6 +9,7 @@ corpus keep equally many lines in every program. Spaces at the ends of a line go
 
 import argparse
 import collections
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +17,7 @@ from itertools import islice
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.progress import Progress
 
 CHUNK = 2000  # lines that a process takes at once
 BREAKS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
@@ -33,16 +35,28 @@ def without_breaks(line):
 
 
 def read(path):
-    """The lines of a file with their line feeds, one after the other; "-" is standard input."""
+    """The lines of a file with their line feeds, one after the other, and progress; "-" is standard input."""
     name = "standard input" if path == "-" else path
     try:
         file = 0 if path == "-" else path
         with open(file, encoding="utf-8", newline="\n", closefd=file != 0) as f:
-            yield from f
+            yield from with_progress(f)
     except FileNotFoundError:
         raise FeedbackError(f"{name} is missing") from None
     except UnicodeDecodeError as error:
         raise FeedbackError(f"{name} is not UTF-8 text: {error.reason}") from None
+
+
+def with_progress(f):
+    megabytes = os.fstat(f.fileno()).st_size >> 20  # of a pipe 0
+    progress, done = Progress(0, megabytes, "MB"), 0
+    for number, line in enumerate(f):
+        if megabytes and number % CHUNK == 0:
+            now = os.lseek(f.fileno(), 0, os.SEEK_CUR) >> 20
+            progress.add(now - done)
+            done = now
+        yield line
+    progress.end()
 
 
 def chunks(items, size=CHUNK):

@@ -31,13 +31,12 @@ def main():
     write_json(os.path.join(out, "report.json"), rows)
     print("\n" + report.table(rows) + "\n")
     print_samples(sources, references, translations)
-    print("\nTranslate your own sentence (words of the corpus, punctuation set off):\n")
+    print("\nTranslate sentences of your own (words of the corpus: The old woman often sees a small dog .):\n")
     print(
-        f"  echo 'The old woman often sees a small dog .' | {command('fairseq-interactive')} "
-        f"{shlex.quote(out)}/data --user-dir {shlex.quote(package())} "
-        f"--path {shlex.quote(out)}/feedback/checkpoint_best.pt --beam 5 "
+        f"  {translate()} -i {shlex.quote(out)}/data --path {shlex.quote(out)}/feedback/checkpoint_best.pt "
         f"--bpe subword_nmt --bpe-codes {shlex.quote(out)}/codes"
     )
+    print("\nA file: --input FILE --output FILE instead of -i.")
 
 
 def row(out, name, title, translated, references):
@@ -55,14 +54,14 @@ def row(out, name, title, translated, references):
     }
 
 
-def command(name):
-    """A command of the environment that runs this, by a path that works where this was called."""
-    return shlex.quote(os.path.relpath(os.path.join(os.path.dirname(sys.executable), name)))
-
-
-def package():
+def translate():
+    """The command of the environment that runs this, by a path that works where this was called."""
+    installed = os.path.join(os.path.dirname(sys.executable), "fairseq-feedback")
+    if os.path.exists(installed):
+        return shlex.quote(os.path.relpath(installed)) + " translate"
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return os.path.relpath(os.path.join(root, "fairseq_feedback"))
+    path, python = shlex.quote(os.path.relpath(root)), shlex.quote(sys.executable)
+    return f"PYTHONPATH={path} {python} -m fairseq_feedback translate"
 
 
 def lines(*names):
