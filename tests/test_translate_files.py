@@ -1,9 +1,13 @@
 """Files of a translation: shards, what is written over or made by others meanwhile."""
 
+from unittest.mock import Mock
+
 import cli
 import pytest
 from translation import translated
 
+from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.tools.translation.output import ResumableOutput
 from fairseq_feedback.tools.translation.translator import Shard
 
 
@@ -93,6 +97,22 @@ def test_nobodys_file_is_written_over(translating, work):
     )
     assert work.output.read_text() == "of someone else"
     assert len(translated(work.part.read_bytes())) == 20 * len(translating.lines)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_file_system_without_links(tmp_path, monkeypatch, taken):
+    monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+    output = ResumableOutput(str(tmp_path / "out"), {})
+    output.file.write(b"whole\n")
+    output.file.flush()
+    if taken:
+        (tmp_path / "out").write_text("of someone else")
+        with pytest.raises(FeedbackError, match="was made by someone else meanwhile"):
+            output.finish()
+        assert (tmp_path / "out").read_text() == "of someone else" and (tmp_path / "out.part").exists()
+    else:
+        output.finish()
+        assert (tmp_path / "out").read_bytes() == b"whole\n" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_links_are_not_followed(work):

@@ -103,18 +103,22 @@ class ResumableOutput:
         write_json(self.state, {"work": self.work, "done": self.done, "sha256": self.checksum.hexdigest()})
 
     def finish(self):
+        """A link, unlike a new name, takes nobody's place. Where there are no links, one looks before."""
         try:
-            os.link(self.part, self.path)  # unlike a new name, it takes nobody's place
+            os.link(self.part, self.path)
         except FileExistsError as error:
-            raise FeedbackError(
-                f"{self.path} was made by someone else meanwhile: the translation is whole in {self.part}"
-            ) from error
-        except OSError:  # a file system without links
+            raise self.taken() from error
+        except OSError:
+            if os.path.lexists(self.path):
+                raise self.taken() from None
             os.rename(self.part, self.path)
         else:
             os.remove(self.part)
         os.remove(self.state)
         self.close()
+
+    def taken(self):
+        return FeedbackError(f"{self.path} was made by someone else meanwhile: the translation is whole in {self.part}")
 
     def close(self):
         """What was begun stays for the next run, unless it has nothing."""
