@@ -289,7 +289,9 @@ def begin_trainings_afresh() -> None:
         with begin.together(trainer):
             begin.begin(cfg, trainer)
         try:
-            return load(cfg, trainer, **kwargs)
+            found = load(cfg, trainer, **kwargs)
+            begin.end_if_done(trainer)
+            return found
         except verify.DamagedCheckpoint as error:
             if error.path == cfg.finetune_from_model:
                 raise

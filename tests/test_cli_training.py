@@ -135,6 +135,16 @@ def test_kernels_train_alike(made):
     assert losses["bptt"] == pytest.approx(losses["reference"], abs=5e-3)
 
 
+def test_a_finished_training_is_not_trained_on(made):
+    train(made, "finished", updates=3)
+    path = made.folder / "finished" / "checkpoint_last.pt"
+    before = path.read_bytes()
+    again = train(made, "finished", updates=3)
+    assert "--max-update 3 was reached before: there is nothing to train" in again.stdout + again.stderr
+    assert cli.logged(again.stdout, "train_inner") == [] and path.read_bytes() == before
+    assert cli.losses(train(made, "finished", updates=4).stdout)
+
+
 # Another way to configure
 
 

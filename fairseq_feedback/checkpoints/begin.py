@@ -5,6 +5,7 @@ import errno
 import fcntl
 import glob
 import logging
+import math
 import os
 import socket
 import sys
@@ -60,6 +61,14 @@ def refuse_another_model(cfg, error) -> None:
             f"the checkpoint in --save-dir {cfg.save_dir} is of another model: parameters have other names or sizes. "
             "Continue it with its own options, or give this training a --save-dir of its own"
         ) from error
+
+
+def end_if_done(trainer) -> None:
+    """fairseq looks at --max-update after an update: a finished training that is begun again would make one more."""
+    settings = trainer.cfg.optimization
+    if 0 < settings.max_update <= trainer.get_num_updates():
+        logger.info(f"--max-update {settings.max_update} was reached before: there is nothing to train")
+        settings.stop_min_lr = math.inf
 
 
 def forget_the_last_training() -> None:
