@@ -161,7 +161,10 @@ def write_programs(folder):
         forks.write_program(folder / "bin" / name, "#!/bin/bash\n" + text + "\n")
 
 
-@pytest.mark.parametrize("page", PAGES)
+SLOW = "examples/hydra/README.md"  # four trainings by hydra
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page == SLOW)) for page in PAGES])
 def test_page(page, shelf, tmp_path):
     prepare(page, shelf, tmp_path)
     write_programs(tmp_path)

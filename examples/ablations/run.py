@@ -75,17 +75,17 @@ def train(args, group, cell, seed):
     flags = [*cells.GROUPS[group].model, "--decoder-layers", cell.layers, *cell.flags, "--seed", seed]
     flags += ["--max-update", cell.updates, "--total-num-update", cell.updates]
     flags += ["--validate-interval", 1_000_000, "--validate-interval-updates", cell.updates // 5]
-    command = [prepare(args, cell.data), "--user-dir", "fairseq_feedback", *map(str, flags)]
+    flags = ["--user-dir", "fairseq_feedback", *map(str, flags)]
     log = os.path.join(args.out, name_of(cell, seed) + ".log")
     # fairseq makes the folder of checkpoints, with --no-save, too.
     rest = ["--cpu", "--num-workers", 0, "--log-format", "json", "--no-save", "--save-dir", args.out]
     start = time.time()
-    call("train", [*command, *rest], log)
+    call("train", [prepare(args, cell.data), *flags, *rest], log)
     seconds = round(time.time() - start)
     curve = list(zip(*training_log.read(log).curve("valid", "loss")))
     found = {"group": group, "data": cell.data, "layers": cell.layers, "setting": cell.setting, "seed": seed}
     found.update(updates=cell.updates, seconds=seconds, parameters=parameters(log, "run the same command again"))
-    found.update(command=" ".join(["fairseq-train", *command]), bits=min(loss for _, loss in curve), curve=curve)
+    found.update(command=" ".join(["fairseq-train", "DATA", *flags]), bits=min(loss for _, loss in curve), curve=curve)
     os.makedirs(os.path.join(args.out, "results"), exist_ok=True)
     write_json(result_of(args, cell, seed), found)
 
