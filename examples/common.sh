@@ -35,13 +35,14 @@ step() {
     fi
 }
 
-# Prints a command, then runs it with its output in a log; shows of that only what `show` lets through.
+# Prints a command, then runs it with its output in a log, behind what is there with KEEP_LOG; shows of that only what
+# `show` lets through.
 logged() { # LOG SHOW COMMAND...
     local log=$1 show
     read -ra show <<<"$2"
     shift 2
     printf '$ %s\n' "$*"
-    if ! "$@" 2>&1 | tee -- "$log" | "${show[@]}"; then
+    if ! "$@" 2>&1 | tee ${KEEP_LOG:+-a} -- "$log" | "${show[@]}"; then
         tail -n 20 -- "$log" >&2
         feedback_die "this failed: $1. The whole output is in $log"
     fi

@@ -160,9 +160,10 @@ train() { # FLAG...
     [[ -n $DRY_RUN ]] || echo "Trained: $folder. Next: bash examples/$RECIPE/eval.sh --run ${OUT#"$FEEDBACK_ROOT"/}"
 }
 
-# A run that came to its end is not begun again: fairseq would make one more update.
-fairseq_train() { # NAME FLAG...
-    local name=$1
+# A run that came to its end is not begun again; one that was stopped goes on, and so does its log.
+fairseq_train() { # NAME --save-dir FOLDER FLAG...
+    local name=$1 KEEP_LOG=
+    [[ ! -e $3/checkpoint_last.pt ]] || KEEP_LOG=yes
     shift
     if [[ -n $DRY_RUN ]]; then
         printf '%q ' "${LAUNCH[@]}" "$@"

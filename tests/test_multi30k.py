@@ -56,9 +56,9 @@ def test_a_cell_is_trained_and_evaluated_and_not_made_twice(command, tmp_path, m
             with open(os.path.join(folder, "train.log"), "w") as f:
                 f.write("x | INFO | fairseq_cli.train | num. shared model params: 2,500,000 (num. trained: 1)\n")
                 f.write("x | INFO | train_inner | epoch 001:    100 / 124 wps=4000, num_updates=100\n")
-                f.write("x | INFO | fairseq_cli.train | done training in 60.0 seconds\n")
 
     monkeypatch.setattr(depths, "call", call)
+    monkeypatch.setattr(depths, "seconds_of", {str(tmp_path / "feedback-1-1/checkpoints/checkpoint_last.pt"): 60}.get)
     flags = ["--archs", "feedback", "--layers", 1, "--max-update", 100, "--out", tmp_path, "--data", "somewhere"]
     command(*flags)
     assert called == [
@@ -71,6 +71,10 @@ def test_a_cell_is_trained_and_evaluated_and_not_made_twice(command, tmp_path, m
     printed = capsys.readouterr().out
     command(*flags)
     assert len(called) == 2 and capsys.readouterr().out == printed
+
+
+def test_seconds_of_a_training_that_was_stopped(made):
+    assert 0 < depths.seconds_of(made.checkpoint) < 300
 
 
 @pytest.mark.parametrize(

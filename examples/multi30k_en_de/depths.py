@@ -71,14 +71,13 @@ def make(args, arch, layers, seed):
     with open(os.path.join(folder, "eval", "results.json"), encoding="utf-8") as f:
         evaluated = json.load(f)
     scores = evaluated["rows"][-1]
-    seconds = report.found(r"done training in ([\d.]+) seconds", report.read(log), log, AGAIN)[1]
     write_json(result, {
         "arch": arch,
         "layers": layers,
         "seed": seed,
         "parameters": report.parameters(log, AGAIN),
         "updates": training_log.read(log).updates(),
-        "minutes": round(float(seconds) / 60, 1),
+        "minutes": round(seconds_of(os.path.join(folder, "checkpoints", "checkpoint_last.pt")) / 60, 1),
         **{name: float(scores[name]) for name in SCORES},
         "training words/s": report.training_speed(log),
         "decoding words/s": scores["words/s"],
@@ -86,6 +85,15 @@ def make(args, arch, layers, seed):
         "command": f"bash {HERE}/{' '.join(map(str, training))} -- --seed {seed}",
         "curve": list(zip(*training_log.read(log).curve("valid", "ppl"))),
     })  # fmt: skip
+
+
+def seconds_of(checkpoint):
+    """Of training, also of what was stopped and went on."""
+    from fairseq import checkpoint_utils
+
+    import fairseq_feedback.plugin  # noqa: F401
+
+    return checkpoint_utils.load_checkpoint_to_cpu(checkpoint)["extra_state"]["previous_training_time"]
 
 
 def call(script, *flags):

@@ -11,7 +11,7 @@ source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common.sh"
 
 OUT=$FEEDBACK_ROOT/runs/multi30k_small
 ARCHIVES=
-UPDATES=4000
+UPDATES=10500
 GPUS=
 EXPECTED=
 FURTHER_HELP="further flags of fairseq-train"
