@@ -26,7 +26,10 @@ setup(
     long_description_content_type="text/markdown",
     author="The fairseq_feedback authors",
     license="MIT",
-    project_urls={"Paper": "https://arxiv.org/abs/2002.09402", "fairseq": "https://github.com/facebookresearch/fairseq"},
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2002.09402",
+        "fairseq": "https://github.com/facebookresearch/fairseq",
+    },
     keywords="fairseq transformer feedback-transformer machine-translation language-model",
     classifiers=[
         "Development Status :: 4 - Beta",

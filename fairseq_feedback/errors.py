@@ -17,6 +17,12 @@ CLEAR_MESSAGES_OF_FAIRSEQ = (
 # What a disk says that a user can mend, and no trace explains.
 DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENOENT}
 
+# What gloo and NCCL say of a connection that was there.
+LOST = re.compile(
+    "Connection (closed|reset|timed out)|Timed out waiting|Broken pipe|No route to host|unreachable|"
+    "remote process exited"
+)
+
 
 class FeedbackError(ValueError):
     """Something that the user can mend; the message names the flag or file and the mend."""
@@ -39,13 +45,14 @@ def of_the_system(error):
 
 
 def of_a_lost_worker(error):
-    """The sentence of what gloo or NCCL raises where another worker no longer answers, or None."""
-    if "gloo/transport" not in str(error) and type(error).__name__ not in ("DistBackendError", "DistNetworkError"):
+    """The sentence for what gloo or NCCL raises where another worker no longer answers, or None."""
+    of_the_network = "gloo/transport" in str(error) or type(error).__name__ in ("DistBackendError", "DistNetworkError")
+    if not (of_the_network and LOST.search(str(error))):
         return None
-    reason = re.sub(r"^\[[^\]]*\] ", "", str(error)).split(". ")[0]
+    reason = re.sub(r"^\[[^\]]*\] ", "", str(error)).split(". This is typically")[0].splitlines()[0]
     return (
-        f"another worker does not answer ({reason}), and training has stopped. Look at what that one says, and start "
-        "all with the same commands: they go on from the last checkpoint"
+        f"another worker does not answer ({reason}), so this one stops. Look at what that one says; started again with "
+        "the same commands, a training goes on from its last checkpoint"
     )
 
 

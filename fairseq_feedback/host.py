@@ -145,7 +145,7 @@ def offer_bpes_without_options() -> None:
 
 
 def wrap_models_for_workers() -> None:
-    """Torch's own words on LayerDrop come at the second update, and name no option. And who waits does so too long."""
+    """Name the option that LayerDrop needs with several workers, and give gloo --heartbeat-timeout as its own limit."""
     wrap = models.DistributedFairseqModel
 
     @wraps(wrap)
@@ -297,7 +297,7 @@ def begin_trainings_afresh() -> None:
                 raise
             raise FeedbackError(f"{error} {verify.beside(error.path, trainer.checkpoint_suffix)}") from error
         except Exception as error:
-            begin.refuse_another_model(cfg, error)
+            begin.say_what_does_not_fit(error)
             raise
 
     @wraps(save)

@@ -59,7 +59,8 @@ def write(folder, group, number, cell, **changes):
 def test_tables_and_pictures(tmp_path, capsys):
     for group, (_, of_group) in cells.GROUPS.items():
         for number, cell in enumerate(of_group):
-            write(tmp_path, group, number, cell)
+            if group == "memory" or cell not in cells.MEMORY:
+                write(tmp_path, group, number, cell)
     write(tmp_path, "memory", 0, cells.GROUPS["memory"].cells[0], seed=2, bits=2.4)
     report.show(tmp_path, tmp_path / "pictures")
     lines = capsys.readouterr().out.splitlines()

@@ -145,6 +145,18 @@ def test_a_finished_training_is_not_trained_on(made):
     assert cli.losses(train(made, "finished", updates=4).stdout)
 
 
+@pytest.mark.parametrize("from_another", [False, True])
+def test_a_checkpoint_of_another_model_is_one_sentence(made, from_another):
+    name = "narrow" if from_another else "trained"
+    more = ["--finetune-from-model", made.checkpoint] if from_another else []
+    train(made, "trained", updates=1)
+    wider = ["--decoder-ffn-embed-dim", 40]
+    message = cli.last_line(train(made, name, *more, *wider, check=False, updates=2).stderr)
+    path = made.checkpoint if from_another else made.folder / "trained" / "checkpoint_last.pt"
+    assert message.startswith(f"error: checkpoint {path} does not fit the model of these options (")
+    assert "size mismatch for decoder.layers.0.fc1.weight" in message and "--save-dir of its own" in message
+
+
 # Another way to configure
 
 

@@ -344,6 +344,22 @@ def raised(function):
         return sys.exc_info()
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.2]:4. This is typically …",
+         "Connection closed by peer [10.0.0.2]:4"),
+        ("[/x/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 8000ms for recv operation to complete",
+         "Timed out waiting 8000ms for recv operation to complete"),
+        ("[/x/gloo/transport/tcp/device.cc:83] ifa != nullptr. Unable to find address for: nosuch0", None),
+        ("Connection closed by peer", None),
+    ],
+)  # fmt: skip
+def test_a_lost_worker_is_one_sentence(text, reason):
+    said = errors.of_a_lost_worker(RuntimeError(text))
+    assert said is None if reason is None else said.startswith(f"another worker does not answer ({reason}), so this")
+
+
 def mistake():
     raise FeedbackError("--memory-span -1: give a number")
 

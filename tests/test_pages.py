@@ -70,7 +70,7 @@ if not os.path.exists(kept):
     with open(kept, "w") as f:
         subprocess.run([*command, "--help"], stdout=f, check=True)
 ours = words[: words.index("--")] if "--" in words else words
-unknown = [w for w in ours if w.startswith("--") and not re.search(re.escape(w) + r"\\b", open(kept).read())]
+unknown = [w for w in ours if w.startswith("--") and not re.search(re.escape(w) + r"(?![\\w-])", open(kept).read())]
 assert not unknown, f"{command[1]} does not know {unknown}"
 """
 

@@ -158,19 +158,23 @@ def test_killed_workers(corpora, folder):
     began = time.time()
     for worker in start("two-whole"):
         worker.wait()
-    seconds, rng, kills = time.time() - began, random.Random(1), 0
+    seconds, rng, kills, runs = time.time() - began, random.Random(1), 0, 0
     while kills < 12:
-        workers = start(f"two-{kills}")
+        name = f"two-{runs}"
+        runs += 1
+        workers = start(name)
         workers[0].process.join(rng.uniform(0.5, 1) * seconds)
         killed = rng.randrange(2)
         if not all(worker.process.is_alive() for worker in workers):
+            for worker in workers:
+                worker.wait()
             continue
         workers[killed].process.kill()
         kills += 1
         left = workers[1 - killed].wait(check=False, timeout=60)
         assert left.returncode != 0
         assert "another worker does not answer" in cli.last_line(left.stderr), left.stderr[-2000:]
-        for worker in start(f"two-{kills - 1}"):
+        for worker in start(name):
             worker.wait()
-        assert_same_training(folder / f"two-{kills - 1}", folder / "two-whole")
+        assert_same_training(folder / name, folder / "two-whole")
     TABLE.append(("training, one of two workers", f"{kills} kills, the other one ended, all equal to one without"))

@@ -70,14 +70,13 @@ def choices(data, layers, updates, settings):
 INIT = [("--decoder-init", "fairseq"), ("--decoder-init", "authors")]
 OFFSET = [(), ("--random-offset",)]
 
+MEMORY = [
+    Cell(SHAKESPEARE, 3, UPDATES, name, flags, "memory-" + name.split(",")[0].replace(" ", "-"))
+    for name, flags in MEMORIES.items()
+]
+
 GROUPS = {
-    "memory": Group(
-        LARGER,
-        [
-            Cell(SHAKESPEARE, 3, UPDATES, name, flags, "memory-" + name.split(",")[0].replace(" ", "-"))
-            for name, flags in MEMORIES.items()
-        ],
-    ),
+    "memory": Group(LARGER, MEMORY),
     "depth": Group(
         LARGER,
         [depth(layers, SIZES, "feedback") for layers in SIZES]
@@ -86,7 +85,7 @@ GROUPS = {
     "training": Group(
         LARGER,
         [
-            Cell(SHAKESPEARE, 3, UPDATES, "pre-norm, span 64, blocks of 64", (), "training-plain"),
+            MEMORY[0],  # pre-norm, a fixed span, blocks of 64 characters
             Cell(SHAKESPEARE, 3, UPDATES, "post-norm", ("--decoder-post-norm",), "training-post-norm"),
             Cell(SHAKESPEARE, 3, UPDATES, "adaptive span", ("--adaptive-span",), "training-adaptive-span"),
             Cell(SHAKESPEARE, 3, UPDATES, "blocks of 32, then of 64", ("--bptt-warmup-epochs", 1), "training-growing"),

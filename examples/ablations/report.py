@@ -35,7 +35,6 @@ def read(folder):
         for cell in of_group:
             key = cell[:4]
             same = [r for r in results if (r["data"], r["layers"], r["updates"], r["setting"]) == key]
-            same = [r for r in same if r.get("group", "choices") == group]
             if same:
                 found.setdefault(group, {})[key] = same
     return found

@@ -12,6 +12,7 @@ theirs are not made again, so the same command goes on after a stop.
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -44,12 +45,18 @@ def main():
         raise FeedbackError("--plots: give --table FOLDER, too")
     if args.seeds < 1:
         raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
+    wanted = {cell.data for name in args.groups for cell in cells.GROUPS[name].cells}
+    if wanted - {cells.WIKITEXT} and not args.shakespeare:
+        raise FeedbackError("--shakespeare: give the text of Tiny Shakespeare")
+    if cells.WIKITEXT in wanted and not args.wikitext:
+        raise FeedbackError("--wikitext: give the folder of WikiText-2, or --groups without choices")
     trainings = [
         (name, cell, seed)
         for seed in range(1, args.seeds + 1)
         for name in args.groups
         for cell in cells.GROUPS[name].cells
     ]
+    trainings = list({name_of(cell, seed): (name, cell, seed) for name, cell, seed in trainings}.values())
     done = [os.path.exists(result_of(args, cell, seed)) for _, cell, seed in trainings]
     progress = Progress(sum(done), len(done), "trainings")
     for is_done, (name, cell, seed) in zip(done, trainings):
@@ -85,7 +92,9 @@ def train(args, group, cell, seed):
     curve = list(zip(*training_log.read(log).curve("valid", "loss")))
     found = {"group": group, "data": cell.data, "layers": cell.layers, "setting": cell.setting, "seed": seed}
     found.update(updates=cell.updates, seconds=seconds, parameters=parameters(log, "run the same command again"))
-    found.update(command=" ".join(["fairseq-train", "DATA", *flags]), bits=min(loss for _, loss in curve), curve=curve)
+    found.update(
+        command=shlex.join(["fairseq-train", "DATA", *flags]), bits=min(loss for _, loss in curve), curve=curve
+    )
     os.makedirs(os.path.join(args.out, "results"), exist_ok=True)
     write_json(result_of(args, cell, seed), found)
 
@@ -97,14 +106,10 @@ def prepare(args, data):
         return out + "/bin"
     os.makedirs(out, exist_ok=True)
     if data == cells.WIKITEXT:
-        if not args.wikitext:
-            raise FeedbackError("--wikitext: give the folder of WikiText-2")
         texts = [read_lines(f"{args.wikitext}/wiki.{part}.tokens") for part in ("valid", "test")]
         parts = [[line + "\n" for line in text] for text in (texts[0], texts[1][:250])]
         more = ["--nwordssrc", 8000]
     else:
-        if not args.shakespeare:
-            raise FeedbackError("--shakespeare: give the text of Tiny Shakespeare")
         texts = corpus.split(corpus.read(args.shakespeare))
         texts = [texts[0][: cells.DATA[data]], texts[1][:20_000]]
         parts = [[corpus.symbols(paragraph) + "\n" for paragraph in corpus.paragraphs(text)] for text in texts]

@@ -17,7 +17,6 @@ from lines import add_workers, chunks, in_processes, positive, read, stdout, wri
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import must_be_file
 from fairseq_feedback.tools.program import Parser, run
-from fairseq_feedback.tools.progress import Progress
 
 KINDS = ("subword-nmt", "sentencepiece")
 _apply, _longest = None, None  # of this process
@@ -66,7 +65,7 @@ def learn(args):
         table = io.StringIO("".join(f"{word} {count}\n" for word, count in sorted(words.items())))
         words.clear()
         with open(partial, "w", encoding="utf-8", newline="\n") as out:
-            learn_bpe(table, Counted(out, args.size), args.size, is_dict=True)
+            learn_bpe(table, out, args.size, is_dict=True)
     else:
         trainer = sentencepiece().SentencePieceTrainer
         table = (f"{word}\t{count}\n" for word, count in sorted(words.items()))
@@ -88,17 +87,6 @@ def learn(args):
         os.replace(partial + ".model", partial)
     os.replace(partial, args.codes)
     print(f"learned from {len(args.files)} files: {args.codes}")
-
-
-class Counted:
-    """A file that gets a line for each merge."""
-
-    def __init__(self, file, total):
-        self.file, self.progress = file, Progress(0, total, "merges")
-
-    def write(self, text):
-        self.file.write(text)
-        self.progress.add(int(not text.startswith("#")))
 
 
 def sentencepiece():

@@ -7,6 +7,7 @@ import glob
 import logging
 import math
 import os
+import re
 import socket
 import sys
 import weakref
@@ -16,7 +17,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_feedback.errors import FeedbackError
+from fairseq_feedback.errors import FeedbackError, find
 from fairseq_feedback.files import PART
 
 logger = logging.getLogger(__name__)
@@ -54,17 +55,22 @@ def refuse_background_writes(cfg) -> None:
         )
 
 
-def refuse_another_model(cfg, error) -> None:
-    """`error`: what loading a checkpoint ended with."""
-    if str(error).startswith("Cannot load model parameters"):
+def say_what_does_not_fit(error) -> None:
+    """`error`: what loading a checkpoint ended with. fairseq leaves out why the model did not take it."""
+    said = re.match("Cannot load model parameters from checkpoint (.*?); ", str(error))
+    if said and not find(error):
+        reason = " ".join(str(error.__context__).split())[:300]
         raise FeedbackError(
-            f"the checkpoint in --save-dir {cfg.save_dir} is of another model: parameters have other names or sizes. "
-            "Continue it with its own options, or give this training a --save-dir of its own"
+            f"checkpoint {said[1]} does not fit the model of these options ({reason}). Go on with its own options, "
+            "or give this training a --save-dir of its own"
         ) from error
 
 
 def end_if_done(trainer) -> None:
-    """fairseq looks at --max-update after an update: a finished training that is begun again would make one more."""
+    """fairseq looks at --max-update after an update: a finished training that is begun again would make one more.
+
+    Before it, it looks at --stop-min-lr, of which it then speaks, too.
+    """
     settings = trainer.cfg.optimization
     if 0 < settings.max_update <= trainer.get_num_updates():
         logger.info(f"--max-update {settings.max_update} was reached before: there is nothing to train")

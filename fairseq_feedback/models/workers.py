@@ -22,9 +22,9 @@ def check(args, model) -> None:
 
 
 def with_a_limit(args, group):
-    """--heartbeat-timeout, for gloo: fairseq's signal comes too late for a process that waits for another one.
+    """Of --heartbeat-timeout, for gloo: fairseq's signal does not reach a process that waits for another one.
 
-    -> what fairseq is to make of the options.
+    -> the options, without a limit that gloo has now.
     """
     if args.heartbeat_timeout <= 0 or torch.distributed.get_backend(group) != "gloo":
         return args
