@@ -13,6 +13,16 @@ example() { # FILE ARGUMENT...
     PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" "$FEEDBACK_EXAMPLES/$1" "${@:2}"
 }
 
+# Experiments with small models, for which more than one core each is no faster, or slower.
+small_models() { # FILE "MODULE ..." ARGUMENT...
+    local modules
+    read -ra modules <<<"$2"
+    feedback_environment "${modules[@]}"
+    cd -- "$FEEDBACK_ROOT" || exit
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+    example "$1" "${@:3}"
+}
+
 # The command fairseq-feedback, of this repository.
 feedback() {
     PYTHONPATH=$FEEDBACK_ROOT${PYTHONPATH:+:$PYTHONPATH} "$FEEDBACK_PYTHON" -m fairseq_feedback "$@"

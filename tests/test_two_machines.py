@@ -8,6 +8,7 @@ import time
 import cli
 import pytest
 from helpers import needs_current_fairseq
+from trained import assert_equal
 
 NAMES, ADDRESSES, PORT = ("feedback-a", "feedback-b"), ("10.77.0.1", "10.77.0.2"), 29577
 # fairseq makes the batches once, from the number of the epoch it starts in, unless it is told otherwise.
@@ -72,11 +73,6 @@ def train(data, folder, rank, *more):
 
 def model(folder):
     return dict(cli.load(folder / "checkpoint_last.pt")["model"])
-
-
-def assert_equal(got, want):
-    assert got.keys() == want.keys()
-    assert {name: float((got[name] - want[name]).abs().max()) for name in want if not got[name].equal(want[name])} == {}
 
 
 def one_machine(data, folder, *more):

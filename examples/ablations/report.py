@@ -1,11 +1,10 @@
 """Tables and pictures of the ablations' results."""
 
-import json
 import os
 from statistics import mean
 
 from examples.ablations import cells
-from fairseq_feedback.errors import FeedbackError
+from examples.state_tracking.report import read as read_results
 from fairseq_feedback.tools import pictures
 from fairseq_feedback.tools.table import markdown
 
@@ -24,12 +23,7 @@ def show(folder, plots=None):
 
 def read(folder):
     """group -> (data, layers, updates, setting) -> the result of each seed, in the order of cells.py."""
-    results = []
-    for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), encoding="utf-8") as f:
-            results.append(json.load(f))
-    if not results:
-        raise FeedbackError(f"{folder}: there are no results")
+    results = read_results(folder)
     found = {}
     for group, (_, of_group) in cells.GROUPS.items():
         for cell in of_group:

@@ -8,7 +8,4 @@ set -euo pipefail
 # shellcheck source=examples/common.sh
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common.sh"
 
-feedback_environment sacrebleu sacremoses matplotlib
-cd -- "$FEEDBACK_ROOT"
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # more are hardly faster with models of this size
-example multi30k_en_de/depths.py "$@"
+small_models multi30k_en_de/depths.py "sacrebleu sacremoses matplotlib" "$@"

@@ -8,7 +8,4 @@ set -euo pipefail
 # shellcheck source=examples/common.sh
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../common.sh"
 
-feedback_environment matplotlib
-cd -- "$FEEDBACK_ROOT"
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # more are slower with models of this size
-example state_tracking/run.py "$@"
+small_models state_tracking/run.py "matplotlib" "$@"
