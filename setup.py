@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.*)"', (HERE / "fairseq_feedback/__init__.
 # Optional, see fairseq_feedback/native: a failure to build it is a warning. No libgomp: it takes torch's at run time.
 NATIVE = Extension(
     "fairseq_feedback.native._native",
-    sources=[f"fairseq_feedback/native/{name}.cpp" for name in ("attention", "int8", "top")],
+    sources=[f"fairseq_feedback/native/{name}.cpp" for name in ("attention", "float32", "int8", "top", "training")],
     depends=["fairseq_feedback/native/vectors.h"],
     extra_compile_args=["-std=c++17", "-O3", "-g0", "-w", "-fopenmp", "-march=x86-64-v4", "-mavx512vnni"],
     optional=True,

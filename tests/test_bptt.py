@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem import Problem
 
+from fairseq_feedback import native
 from fairseq_feedback.kernels import products, reference
 from fairseq_feedback.kernels.training import backward, bptt, segments, slots
 
@@ -94,13 +95,14 @@ def test_any_shape(
     compare(p, 1e-9 if double else 1e-5)
 
 
-@pytest.mark.parametrize("plain_products", [False, True])
-@pytest.mark.parametrize("plain_slots", [False, True])
-def test_float32_with_and_without_the_fast_products(plain_products, plain_slots, monkeypatch):
-    if plain_products:
+@pytest.mark.parametrize("without", ["", "C++", "C++, packed weights", "C++, bags", "C++, packed weights, bags"])
+def test_float32_with_and_without_the_fast_operations(without, monkeypatch):
+    if "C++" in without:
+        monkeypatch.setattr(native, "why_not", lambda: "a test")
+    if "packed" in without:
         monkeypatch.setattr(products, "can_pack", lambda weight: False)
-    if plain_slots:
-        monkeypatch.setattr(slots, "fast_bags", lambda like: None)
+    if "bags" in without:
+        monkeypatch.setattr(slots, "fast_bags", lambda like, width: None)
     for pre_norm in (False, True):
         p = Problem(
             70, 5, 32, 2, 48, 3, 19, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), activation="relu", scale=0.15,

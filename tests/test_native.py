@@ -12,7 +12,8 @@ from helpers import make_batch, make_dictionary, make_model
 from fairseq_feedback import native
 from fairseq_feedback.generation.top import top
 from fairseq_feedback.kernels.attention import attend
-from fairseq_feedback.kernels.weights import Zeros
+from fairseq_feedback.kernels.training import norms, slots
+from fairseq_feedback.kernels.weights import Affine, Zeros
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 pytestmark = pytest.mark.core
@@ -71,9 +72,90 @@ def test_attention_to_extreme_scores():
 
 
 @needs_native
+@pytest.mark.parametrize("rows", [0, 1, 11, 12, 13, 250, 485])
+@pytest.mark.parametrize("inputs, outputs", [(1, 1), (20, 33), (512, 64), (517, 47)])
+def test_product_of_floats(rows, inputs, outputs):
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    product = native.Product(weight, bias)
+    want = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
+    torch.testing.assert_close(product(x).double(), want, rtol=1e-4, atol=1e-4)
+    for row in range(0, rows, 37):
+        assert torch.equal(product(x[row : row + 1])[0], product(x)[row])
+    of_transposed = native.Product(weight.t().contiguous().t(), bias)
+    assert torch.equal(of_transposed(x.t().contiguous().t()), product(x))
+
+
+@needs_native
+def test_products_of_floats_that_are_not_finite():
+    x = torch.ones(4, 3)
+    x[1, 0], x[2, 1] = torch.nan, torch.inf
+    got = native.Product(torch.ones(2, 3), None)(x, "relu")
+    assert got[:, 0].isnan().tolist() == [False, True, False, False] and got[2, 1] == torch.inf
+
+
+def slots_of(width, heads=3, rows=2, room=30):
+    torch.manual_seed(0)
+    keys, values = (torch.randn(rows * heads, room, width) for _ in range(2))
+    like = torch.empty(0)
+    made = [kind(rows * heads, room, width, like) for kind in (slots.Dots, slots.Sums, slots.Sums, slots.Dots)]
+    return [table.write(0, x) for table, x in zip(made, (keys, values, keys, values))]
+
+
+@needs_native
+@pytest.mark.parametrize("width", [1, 7, 16, 33, 64, 100, 128, 129])
+@pytest.mark.parametrize("more", ["nothing", "vectors", "added", "both"])
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("first, last", [(0, 30), (5, 6), (3, 21)])
+@torch.no_grad()
+def test_attention_of_a_training_step(width, more, drops, first, last, by_torch):
+    rows, heads = 2, 3
+
+    def both_ways():
+        keys, values, keys_back, values_back = slots_of(width, heads, rows)
+        torch.manual_seed(1)
+        query, d_heads = torch.randn(rows, heads * width) / width**0.5, torch.randn(rows, heads * width)
+        vectors = torch.randn(last - first, width) if more in ("vectors", "both") else None
+        added = torch.randn(rows * heads, last - first) if more in ("added", "both") else None
+        keep = torch.rand(rows, heads, 30)[:, :, first:last] < 0.7 if drops else None
+        kept, out = torch.zeros(rows, heads * width), torch.zeros(rows, heads * width)
+        z, attn = slots.attend(query, keys, values, first, last, vectors, added, keep, out)
+        assert z is out
+        d_scores = torch.zeros_like(attn)
+        args = d_heads, keys_back, values_back, first, last, attn, keep, kept, d_scores
+        d_query = slots.attend_back(*args, True)
+        assert slots.attend_back(*args, False) is None and torch.equal(kept, d_heads)
+        return z, attn, d_scores, d_query
+
+    for got, want in zip(both_ways(), by_torch(both_ways)):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("rows, width", [(1, 5), (3, 16), (8, 512), (70, 600)])
+@pytest.mark.parametrize("drops", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
+@torch.no_grad()
+def test_norms_of_a_training_step(rows, width, drops, adds, by_torch):
+    torch.manual_seed(0)
+    x, z, d, added, weight, bias = (torch.randn(rows, width) for _ in range(6))
+    w, keep = Affine(weight[0], bias[0]), torch.rand(rows, width) < 0.7 if drops else None
+
+    def both_ways():
+        y, normed = norms.add_norm(x, z, keep, w, None)
+        alone, same = norms.add_norm(x, z, keep, None, torch.empty(rows, width))
+        assert torch.equal(alone, y) and same is alone
+        mean, rstd = torch.native_layer_norm(y, w.weight.shape, *w, 1e-5)[1:]
+        return y, normed, norms.norm_back(d, y, mean, rstd, w, added if adds else None)
+
+    for got, want in zip(both_ways(), by_torch(both_ways)):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_native
 @pytest.mark.parametrize("rows", [0, 1, 11, 12, 13, 250])
 @pytest.mark.parametrize("inputs, outputs", [(4, 1), (20, 33), (512, 64), (516, 47)])
-def test_product(rows, inputs, outputs):
+def test_product_of_8_bits(rows, inputs, outputs):
     """The same numbers of 8 bits, multiplied exactly."""
     torch.manual_seed(0)
     x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)

@@ -13,7 +13,7 @@ from fairseq_feedback import native
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.kernels import products, reference
 from fairseq_feedback.kernels.decoding.packing import Packed, pack
-from fairseq_feedback.kernels.products import Fbgemm, Onednn, Product, can_pack
+from fairseq_feedback.kernels.products import Fbgemm, Onednn, can_pack
 from fairseq_feedback.kernels.weights import Affine
 
 DICTIONARY = make_dictionary()
@@ -58,11 +58,23 @@ def test_packed_language_model(options):
 @needs_packing
 @pytest.mark.parametrize("rows", [1, 7, 250])
 @pytest.mark.parametrize("bias", [True, False])
-def test_product(rows, bias):
+@pytest.mark.parametrize("kind", [native.Product, products.Packed, products.Plain])
+def test_product(rows, bias, kind, monkeypatch):
+    if kind is not native.Product:
+        monkeypatch.setattr(native, "why_not", lambda: "a test")
+    elif native.why_not():
+        pytest.skip(native.why_not())
+    if kind is products.Plain:
+        monkeypatch.setattr(products, "can_pack", lambda weight: False)
     w = Affine(torch.randn(33, 20), torch.randn(33) if bias else None)
-    x = torch.randn(2, rows, 20)
-    assert isinstance(pack(w), Product)
-    torch.testing.assert_close(reference.linear(x, pack(w)), reference.linear(x, w), rtol=1e-5, atol=1e-5)
+    x, out = torch.randn(2, rows, 20), torch.zeros(2, rows, 33)
+    product = products.product(*w, rows)
+    assert type(product) is kind
+    want = reference.linear(x, w)
+    torch.testing.assert_close(product(x), want, rtol=1e-5, atol=1e-5)
+    assert product(x, "relu", out) is out and torch.equal(out, product(x).relu())
+    if kind is not products.Plain:
+        assert torch.equal(reference.activated(x, pack(w), "relu"), out)
 
 
 @pytest.fixture(params=[native.Int8Product, Fbgemm, Onednn])

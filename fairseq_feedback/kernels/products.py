@@ -5,34 +5,45 @@ import warnings
 from typing import Callable, Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fairseq_feedback import native
 
 
-class Product:
-    """x (rows, in) -> x Wᵀ + b (rows, out), in the weight's dtype. A packed one takes (..., in)."""
+def product(weight: Tensor, bias: Optional[Tensor], rows: int) -> Callable:
+    """x (..., in) -> x Wᵀ + b (..., out), in the weight's dtype, for calls with about that many rows.
 
-    relu_keeps_nan = False  # oneDNN makes 0 of it
+    Its second argument is "relu" for a ReLU after it, in the same pass.
+    """
+    if not can_pack(weight):
+        return Plain(weight, bias)
+    return native.Product(weight, bias) if native.can_multiply(weight) else Packed(weight, bias, rows)
+
+
+class Plain:
+    def __init__(self, weight: Tensor, bias: Optional[Tensor]):
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor, then: str = "none", out: Optional[Tensor] = None) -> Tensor:
+        y = F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        y = y.relu_() if then == "relu" else y
+        return y if out is None else out.copy_(y)
+
+
+class Packed:
+    """By oneDNN."""
+
+    relu_keeps_nan = False
 
     def __init__(self, weight: Tensor, bias: Optional[Tensor], rows: int):
-        self.dtype = weight.dtype
-        self.bias = bias
-        self.packed = can_pack(weight)
-        if self.packed:
-            self.linear = private("mkldnn", "_linear_pointwise")
-            self.weight = private("mkldnn", "_reorder_linear_weight")(weight.contiguous(), rows)
-        else:
-            self.weight = weight.t()
+        self.dtype, self.bias = weight.dtype, bias
+        self.linear = private("mkldnn", "_linear_pointwise")
+        self.weight = private("mkldnn", "_reorder_linear_weight")(weight.contiguous(), rows)
 
-    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
-        """`then`: "relu" for a ReLU after it, in the same pass."""
-        if x.dtype != self.dtype:
-            x = x.to(self.dtype)
-        if self.packed:
-            return self.linear(x, self.weight, self.bias, then, [], "")
-        y = torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
-        return y.relu_() if then == "relu" else y
+    def __call__(self, x: Tensor, then: str = "none", out: Optional[Tensor] = None) -> Tensor:
+        y = self.linear(x.to(self.dtype), self.weight, self.bias, then, [], "")
+        return y if out is None else out.copy_(y)
 
 
 class Int8Product:
@@ -107,7 +118,9 @@ def engines(wide: bool) -> list:
 
 
 def can_pack(weight: Tensor) -> bool:
-    """oneDNN's packed weights: on x86 two to four times as fast for few rows as the BLAS that torch.mm calls."""
+    """On x86 packed weights are two to six times as fast for few rows as the BLAS that torch.mm calls."""
+    if native.can_multiply(weight):
+        return True
     if weight.device.type != "cpu" or not on_x86() or not getattr(torch.backends.mkldnn, "enabled", False):
         return False
     if private("mkldnn", "_linear_pointwise") is None or private("mkldnn", "_reorder_linear_weight") is None:

@@ -1,7 +1,8 @@
-"""C++ for decoding on a CPU. It is optional: without it, or where it does not fit, torch's operations do the work.
+"""C++ for CPUs. It is optional: without it, or where it does not fit, torch's operations do the work.
 
 The library knows nothing of torch or Python: addresses and sizes go in, by ctypes. So one build serves every torch. It
 runs on the threads of torch's OpenMP, whose functions it finds in the process. FEEDBACK_NATIVE=0 leaves it out.
+Here is what decoding takes of it; steps.py has what training takes.
 """
 
 import ctypes
@@ -13,10 +14,11 @@ import os
 from typing import Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-INTERFACE = 1  # as in top.cpp: another one's arguments mean something else
-OUTPUTS, ROWS, LEVELS, TINY = 32, 12, 127, 1e-12  # of int8.cpp
+INTERFACE = 2  # as in top.cpp: another one's arguments mean something else
+OUTPUTS, ROWS, LEVELS, TINY = 32, 12, 127, 1e-12  # of float32.cpp and int8.cpp
 
 
 @functools.lru_cache(maxsize=None)
@@ -36,7 +38,7 @@ def why_not() -> str:
 
 
 @functools.lru_cache(maxsize=None)
-def _library():
+def library():
     return ctypes.CDLL(_path())
 
 
@@ -58,35 +60,39 @@ def _may_take(*tensors: Optional[Tensor]) -> bool:
     return all(x is None or (type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu) for x in tensors)
 
 
-class _Arguments(ctypes.Structure):
+class Arguments(ctypes.Structure):
     """The fields by name; a tensor gives its address, and lives as long; None is a null pointer."""
 
     def __init__(self, **fields):
-        self.kept = fields
+        self.alive = fields
         super().__init__(**{k: x.data_ptr() if isinstance(x, Tensor) else x for k, x in fields.items()})
 
 
-def _fields(pointers: str, numbers: str):
+def fields(pointers: str, numbers: str):
     return [(name, ctypes.c_void_p) for name in pointers.split()] + [(name, ctypes.c_int64) for name in numbers.split()]
 
 
-class _Attention(_Arguments):
-    _fields_ = _fields(
+class _Attention(Arguments):
+    _fields_ = fields(
         "query keys values hidden added zero_key zero_value own_key own_value out weights",
         "rows heads beams zeros slots width row_stride head_stride hidden_beams",
     )
 
 
-class _Product(_Arguments):
-    _fields_ = _fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs relu")
+class _Product(Arguments):
+    _fields_ = fields("x weight bias y", "rows inputs outputs relu")
 
 
-class _Top(_Arguments):
-    _fields_ = _fields("x values places", "rows width k")
+class _Int8Product(Arguments):
+    _fields_ = fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs relu")
 
 
-class _LogSoftmax(_Arguments):
-    _fields_ = _fields("x", "rows width")
+class _Top(Arguments):
+    _fields_ = fields("x values places", "rows width k")
+
+
+class _LogSoftmax(Arguments):
+    _fields_ = fields("x", "rows width")
 
 
 def can_attend(query: Tensor, key: Tensor, value: Tensor, *added: Optional[Tensor]) -> bool:
@@ -123,7 +129,7 @@ def attend(
         row_stride=key.stride(0), head_stride=key.stride(1),
         hidden_beams=1 if hidden is None else hidden.size(1),
     )  # fmt: skip
-    _library().feedback_attend(ctypes.byref(arguments))
+    library().feedback_attend(ctypes.byref(arguments))
     return out, weights
 
 
@@ -132,6 +138,38 @@ def _packed(x: Optional[Tensor]) -> Optional[Tensor]:
 
 
 def can_multiply(weight: Tensor) -> bool:
+    return not why_not() and weight.is_cpu and weight.dtype == torch.float32
+
+
+class Product:
+    """x (..., in) -> x Wᵀ + b (..., out). A row becomes the same whatever stands beside it."""
+
+    relu_keeps_nan = True
+
+    def __init__(self, weight: Tensor, bias: Optional[Tensor]):
+        self.outputs, self.inputs = weight.shape
+        self.weight = _by_outputs(weight.detach()).transpose(1, 2).contiguous()
+        self.bias = None if bias is None else bias.detach().contiguous()
+
+    def __call__(self, x: Tensor, then: str = "none", out: Optional[Tensor] = None) -> Tensor:
+        """`then`: "relu" for a ReLU after it, in the same pass."""
+        x = x.float().contiguous()
+        y = x.new_empty(*x.shape[:-1], self.outputs) if out is None else out
+        arguments = _Product(
+            x=x, weight=self.weight, bias=self.bias, y=y, rows=x.numel() // self.inputs, inputs=self.inputs,
+            outputs=self.outputs, relu=int(then == "relu"),
+        )  # fmt: skip
+        library().feedback_float_product(ctypes.byref(arguments))
+        return y
+
+
+def _by_outputs(weight: Tensor) -> Tensor:
+    """(outputs / 32, 32, inputs), filled up with zeros."""
+    missing = -weight.size(0) % OUTPUTS
+    return (F.pad(weight, (0, 0, 0, missing)) if missing else weight).view(-1, OUTPUTS, weight.size(1))
+
+
+def can_multiply_int8(weight: Tensor) -> bool:
     return not why_not() and weight.is_cpu and weight.size(1) % 4 == 0
 
 
@@ -146,9 +184,7 @@ class Int8Product:
         self.scales = weight.abs().amax(dim=1).clamp(min=TINY) / LEVELS
         rounded = (weight / self.scales.unsqueeze(1)).round().to(torch.int8)
         self.too_much = (128 * rounded.sum(dim=1, dtype=torch.int32)).contiguous()
-        filled = rounded.new_zeros(math.ceil(self.outputs / OUTPUTS) * OUTPUTS, self.inputs)
-        filled[: self.outputs] = rounded
-        self.weight = filled.view(-1, OUTPUTS, self.inputs // 4, 4).transpose(1, 2).contiguous()
+        self.weight = _by_outputs(rounded).unflatten(2, (-1, 4)).transpose(1, 2).contiguous()
         self.bias = None if bias is None else bias.float().contiguous()
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
@@ -156,12 +192,12 @@ class Int8Product:
         count = len(rows)
         y = rows.new_empty(count, self.outputs)
         rounded = torch.empty(math.ceil(count / ROWS) * ROWS * self.inputs, dtype=torch.uint8)
-        arguments = _Product(
+        arguments = _Int8Product(
             x=rows, weight=self.weight, scales=self.scales, too_much=self.too_much, bias=self.bias, y=y,
             rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs,
             relu=int(then == "relu"),
         )  # fmt: skip
-        _library().feedback_product(ctypes.byref(arguments))
+        library().feedback_int8_product(ctypes.byref(arguments))
         return y.view(*x.shape[:-1], self.outputs).type_as(x)
 
 
@@ -171,7 +207,7 @@ def can_normalize(x: Tensor) -> bool:
 
 def log_softmax_(x: Tensor) -> Tensor:
     """The log-softmax of each row, in its place."""
-    _library().feedback_log_softmax(ctypes.byref(_LogSoftmax(x=x, rows=len(x), width=x.size(1))))
+    library().feedback_log_softmax(ctypes.byref(_LogSoftmax(x=x, rows=len(x), width=x.size(1))))
     return x
 
 
@@ -184,5 +220,5 @@ def top(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     x = x.contiguous()
     values, places = x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.long)
     arguments = _Top(x=x, values=values, places=places, rows=len(x), width=x.size(1), k=k)
-    _library().feedback_top(ctypes.byref(arguments))
+    library().feedback_top(ctypes.byref(arguments))
     return values, places

@@ -38,22 +38,6 @@ static void add(float* out, const float* x, float weight, int64_t width) {
     for (; d < width; d++) out[d] += x[d] * weight;
 }
 
-// Scores -> weights, in place; `count` is followed by room up to a multiple of LANES.
-static void softmax(float* scores, int64_t count) {
-    int64_t padded = (count + LANES - 1) / LANES * LANES;
-    for (int64_t i = count; i < padded; i++) scores[i] = LOWEST;
-    floats highest = load(scores), total = {};
-    for (int64_t i = LANES; i < padded; i += LANES) highest = larger(load(scores + i), highest);
-    const float top = largest(highest);
-    for (int64_t i = 0; i < padded; i += LANES) {
-        const floats e = exponential(load(scores + i) - top);
-        store(scores + i, e);
-        total += e;
-    }
-    const float share = 1 / sum(total);
-    for (int64_t i = 0; i < padded; i += LANES) store(scores + i, load(scores + i) * share);
-}
-
 static void attend_row(const Attention& a, int64_t r, int64_t h, int64_t beam, std::vector<int32_t>& seen,
                        std::vector<float>& scores) {
     const int64_t columns = a.zeros + a.slots + (a.own_key != nullptr), first = a.zeros, last = a.zeros + a.slots;

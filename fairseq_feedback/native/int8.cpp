@@ -2,8 +2,6 @@
 //
 // A tile is 12 rows times 32 outputs, whose sums stay in registers. Both sides are laid out in the order in which tiles
 // read them: four inputs at a time, as the instruction takes them.
-#include <immintrin.h>
-
 #include <algorithm>
 
 #include "vectors.h"
@@ -11,7 +9,7 @@
 constexpr int64_t ROWS = 12, OUTPUTS = 32, BLOCK = 20;  // BLOCK tiles of rows stay in the cache while weights go by
 constexpr float LEVELS = 127, TINY = 1e-12f;
 
-struct Product {
+struct Int8Product {
     const float* x;           // (rows, inputs)
     const int8_t* weight;     // (outputs / 32, inputs / 4, 32, 4), filled up with zeros
     const float* scales;      // (outputs), of the weight
@@ -24,11 +22,11 @@ struct Product {
     int64_t relu;                   // whether negative outputs become 0
 };
 
-static void round_row(const Product& p, int64_t row) {
+static void round_row(const Int8Product& p, int64_t row) {
     const float* x = p.x + row * p.inputs;
     __m512 most = _mm512_setzero_ps(), zero = most;
     for (int64_t k = 0; k < p.inputs; k += LANES) {
-        const __mmask16 here = _cvtu32_mask16((1u << std::min<int64_t>(LANES, p.inputs - k)) - 1);
+        const __mmask16 here = lanes(p.inputs - k);
         const __m512 values = _mm512_maskz_loadu_ps(here, x + k);
         most = _mm512_max_ps(most, _mm512_abs_ps(values));
         zero = _mm512_fmadd_ps(values, _mm512_setzero_ps(), zero);
@@ -39,7 +37,7 @@ static void round_row(const Product& p, int64_t row) {
     uint8_t* to = p.rounded + (row / ROWS * p.inputs * ROWS) + row % ROWS * 4;
     for (int64_t k = 0; k < p.inputs; k += LANES) {
         const int64_t count = std::min<int64_t>(LANES, p.inputs - k);
-        const __m512 values = _mm512_maskz_loadu_ps(_cvtu32_mask16((1u << count) - 1), x + k);
+        const __m512 values = _mm512_maskz_loadu_ps(lanes(count), x + k);
         const __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(values, factor)), _mm512_set1_epi32(128));
         int32_t fours[4];
         _mm_storeu_si128((__m128i*)fours, _mm512_cvtepi32_epi8(whole));
@@ -47,10 +45,9 @@ static void round_row(const Product& p, int64_t row) {
     }
 }
 
-static void finish(const Product& p, int64_t row, int64_t output, __m512i sums) {
-    const int64_t count = std::min<int64_t>(LANES, p.outputs - output);
-    if (count <= 0) return;
-    const __mmask16 here = _cvtu32_mask16((1u << count) - 1);
+static void finish(const Int8Product& p, int64_t row, int64_t output, __m512i sums) {
+    const __mmask16 here = lanes(p.outputs - output);
+    if (!here) return;
     const __m512i whole = _mm512_sub_epi32(sums, _mm512_maskz_loadu_epi32(here, p.too_much + output));
     const __m512 scale = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, p.scales + output), _mm512_set1_ps(p.row_scales[row]));
     __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale);
@@ -65,7 +62,7 @@ static inline void multiply_add(__m512i& sums, __m512i of_row, __m512i weights) 
 }
 
 template <int N>
-static void tile(const Product& p, int64_t row, int64_t output) {
+static void tile(const Int8Product& p, int64_t row, int64_t output) {
     const uint8_t* x = p.rounded + row * p.inputs;
     const int8_t* w = p.weight + output * p.inputs;
     __m512i sums[N][2];
@@ -89,11 +86,11 @@ static void tile(const Product& p, int64_t row, int64_t output) {
     }
 }
 
-typedef void (*Tile)(const Product&, int64_t, int64_t);
+typedef void (*Tile)(const Int8Product&, int64_t, int64_t);
 static const Tile TILES[] = {tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile<6>,
                              tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
-extern "C" void feedback_product(const Product* p) {
+extern "C" void feedback_int8_product(const Int8Product* p) {
 #pragma omp parallel
     {
 #pragma omp for

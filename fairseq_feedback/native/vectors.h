@@ -1,5 +1,7 @@
-// Sixteen floats at once, for whatever instructions the compiler was told of.
+// Sixteen floats at once.
 #pragma once
+
+#include <immintrin.h>
 
 #include <cmath>
 #include <cstdint>
@@ -11,6 +13,11 @@ typedef int32_t ints __attribute__((vector_size(64)));
 
 constexpr int LANES = 16;
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
+
+// Of what is left of a row, as many as there are.
+static inline __mmask16 lanes(int64_t left) {
+    return left >= LANES ? 0xffff : left <= 0 ? 0 : _cvtu32_mask16((1u << left) - 1);
+}
 
 static inline floats load(const float* p) {
     floats x;
@@ -24,11 +31,7 @@ static inline floats all(float x) { return x - (floats){}; }
 
 static inline floats larger(floats a, floats b) { return a > b ? a : b; }
 
-static inline float sum(floats x) {
-    float s = 0;
-    for (int i = 0; i < LANES; i++) s += x[i];
-    return s;
-}
+static inline float sum(floats x) { return _mm512_reduce_add_ps((__m512)x); }
 
 static inline float largest(floats x) {
     float m = x[0];
@@ -53,4 +56,20 @@ static inline floats exponential(floats x) {
     floats power;
     std::memcpy(&power, &bits, sizeof power);
     return x < all(-87.0f) ? (floats){} : p * power;
+}
+
+// Scores -> weights, in place; `count` is followed by room up to a multiple of LANES.
+static inline void softmax(float* scores, int64_t count) {
+    int64_t padded = (count + LANES - 1) / LANES * LANES;
+    for (int64_t i = count; i < padded; i++) scores[i] = LOWEST;
+    floats highest = load(scores), total = {};
+    for (int64_t i = LANES; i < padded; i += LANES) highest = larger(load(scores + i), highest);
+    const float top = largest(highest);
+    for (int64_t i = 0; i < padded; i += LANES) {
+        const floats e = exponential(load(scores + i) - top);
+        store(scores + i, e);
+        total += e;
+    }
+    const float share = 1 / sum(total);
+    for (int64_t i = 0; i < padded; i += LANES) store(scores + i, load(scores + i) * share);
 }

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fairseq_feedback import native
 
-from ..products import Int8Product, Product, can_pack
+from ..products import Int8Product, can_pack, product
 from ..weights import Affine, LayerWeights, Weights
 
 ROWS = 64  # oneDNN lays a weight out for that many; above some 16 it makes no difference
@@ -59,9 +59,9 @@ def may_pack(training: bool) -> bool:
 def pack(w: Affine, int8: bool = False):
     """Something that reference.linear takes for an Affine."""
     if int8:
-        return (native.Int8Product if native.can_multiply(w.weight) else Int8Product)(w.weight, w.bias)
+        return (native.Int8Product if native.can_multiply_int8(w.weight) else Int8Product)(w.weight, w.bias)
     if can_pack(w.weight):
-        return Product(w.weight, w.bias, ROWS)
+        return product(w.weight, w.bias, ROWS)
     return w
 
 

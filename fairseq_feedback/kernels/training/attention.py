@@ -9,11 +9,10 @@ from typing import List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .. import products
 from ..attention import at_least_float32
 from ..visible import first_visible
 from .forward import Constants, Kept, Leaves
-from .slots import Dots, Sums
+from .slots import Dots, Sums, attend_back
 
 
 class Attention:
@@ -60,15 +59,10 @@ class Attention:
 
     def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
         """d_heads (B, A) at the block's step i -> gradient of its query (B, A)."""
-        attn, d_scores, kept_d_heads = self.steps[i * self.layers + layer]
-        kept_d_heads.copy_(d_heads)
-        d_attn = self.values.dot(d_heads.view(attn.size(0), -1), self.oldest, self.newest)
-        if self.keep is not None:
-            d_attn = d_attn * self.keep[i * self.layers + layer]
-        _softmax_backward(d_attn.to(attn.dtype), attn, d_scores)
-        if not want_query:
-            return None
-        return self.keys.sum(d_scores.to(d_heads.dtype), self.oldest, self.newest).view(self.rows, -1)
+        attn, d_scores, kept = self.steps[i * self.layers + layer]
+        keep = None if self.keep is None else self.keep[i * self.layers + layer].view(self.rows, -1, attn.size(1))
+        slots = self.keys, self.values, self.oldest, self.newest
+        return attend_back(d_heads, *slots, attn, keep, kept, d_scores, want_query)
 
     def d_queries(self, layer: int) -> Tensor:
         """Of all steps of the block, (n, B, A)."""
@@ -188,11 +182,3 @@ class MemoryAttention(Attention):
         if self.dropped and self.dropped[0] is not None:
             keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
         self.enter([q[start:stop] for q in self.layers_queries], oldest, newest, hidden, keep)
-
-
-def _softmax_backward(d: Tensor, attn: Tensor, out: Tensor) -> None:
-    fused = products.private("aten", "_softmax_backward_data", "out")
-    if fused is not None:
-        fused(d, attn, -1, attn.dtype, grad_input=out)
-    else:
-        torch.mul(attn, d - (attn * d).sum(dim=-1, keepdim=True), out=out)

@@ -13,11 +13,12 @@ from torch.utils._pytree import tree_map
 
 from ..attention import at_least_float32
 from ..dropout import of_layer
-from ..products import Product
+from ..products import product
 from ..reference import activate
 from ..weights import Affine
 from .attention import Attention, MemoryAttention
 from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales
+from .norms import norm_back
 
 aten = torch.ops.aten
 _layer_norm_backward = aten.native_layer_norm_backward.default
@@ -114,7 +115,7 @@ class _Layer:
             return _Linear(affine, weight_scale, bias_scale, c.dtype, rows, block)
 
         def norm(affine: Affine) -> "_Norm":
-            return _Norm(affine, leaves.x[:block])
+            return _Norm(affine, block)
 
         self.query = None if w.query is None else linear(w.query, scale.query, scale.query)
         self.attn_out = linear(w.attn_out, scale.attn_out, scale.bias)
@@ -155,8 +156,8 @@ class _Layer:
         dh = self.fc2.step(i, dz)
         if self.keep.activation is not None:
             dh = dh * self.keep.activation[t]
-        _activation_backward(dh, self.hidden[i], self.s.activation, self.fc1.d_steps[i])
-        dy = self._leave_sublayer(i, dy, self.fc1.product(self.fc1.d_steps[i]), self.ffn_norm)
+        dh = _activation_backward(dh, self.hidden[i], self.s.activation)
+        dy = self._leave_sublayer(i, dy, self.fc1.step(i, dh), self.ffn_norm)
 
         if self.cross is not None:
             dy, dz = self._enter_sublayer(i, t, dy, self.cross_norm, self.keep.cross_out)
@@ -177,7 +178,7 @@ class _Layer:
         return dy, dy if keep is None else dy * keep[t].to(dy.dtype)
 
     def _leave_sublayer(self, i: int, dy: Tensor, dx: Tensor, norm: "_Norm") -> Tensor:
-        return dy + (norm.step(i, dx) if self.s.pre_norm else dx)
+        return norm.step(i, dx, dy) if self.s.pre_norm else dy + dx
 
     def output(self, outputs: Tensor) -> Tensor:
         """(n, B, C); `outputs` are those of the last layer."""
@@ -220,7 +221,7 @@ class _MemoryProjection:
     def __init__(self, leaves: Leaves, c: Constants, group: int, block: int):
         self.group, self.affine = group, Affine(*joined(leaves, group))
         self.linear = _Linear(self.affine, 1.0, 1.0, c.dtype, leaves.x.size(1), block)
-        self.norm = _Norm(leaves.memory_norms[group], leaves.x[:block]) if leaves.memory_norms else None
+        self.norm = _Norm(leaves.memory_norms[group], block) if leaves.memory_norms else None
 
     def enter_block(self, memory: Tensor) -> None:
         self.memory = memory
@@ -235,6 +236,8 @@ class _MemoryProjection:
 
     def leave_block(self, n: int, total: Leaves) -> None:
         """The block's first n steps had a gradient: nothing sees the memory of a sequence's last step."""
+        if n == 0:
+            return
         d = tree_map(_zeros, self.affine)
         self.linear.leave_block((self.memory if self.norm is None else self.norm.normed)[:n], d)
         for part, d_part in enumerate((total.memory_keys[self.group], total.memory_values[self.group])):
@@ -251,17 +254,16 @@ class _Linear:
         self, affine: Affine, weight_scale: float, bias_scale: float, dtype: torch.dtype, rows: int, block: int
     ):
         self.weight_scale, self.bias_scale = weight_scale, bias_scale
-        self.product = Product((affine.weight * weight_scale).to(dtype).t(), None, rows)
-        self.d_outputs = affine.weight.new_empty((block, rows, affine.weight.size(0)), dtype=dtype)
-        self.d_steps = self.d_outputs.unbind()
+        self.product = product((affine.weight * weight_scale).to(dtype).t(), None, rows)
+        self.dtype, self.d_outputs = dtype, [affine.weight] * block
 
     def step(self, i: int, dy: Tensor) -> Tensor:
-        self.d_steps[i].copy_(dy)
+        self.d_outputs[i] = dy
         return self.product(dy)
 
     def leave_block(self, x: Tensor, total: Affine) -> None:
         """x (n, B, in)."""
-        dy = self.d_outputs[: x.size(0)].flatten(0, 1)
+        dy = torch.cat(self.d_outputs[: x.size(0)]).to(self.dtype)
         x = x.flatten(0, 1).to(dy.dtype)
         if total.weight.dtype == dy.dtype:
             total.weight.addmm_(dy.t(), x, alpha=self.weight_scale)
@@ -273,10 +275,8 @@ class _Linear:
 class _Norm:
     """The way back through a layer norm: the gradient of its input step by step, those of its weights once a block."""
 
-    def __init__(self, w: Affine, like: Tensor):  # (block, B, C)
-        self.w, self.shape = w, w.weight.shape
-        self.d_outputs = torch.empty_like(like)
-        self.d_steps = self.d_outputs.unbind()
+    def __init__(self, w: Affine, block: int):
+        self.w, self.shape, self.d_outputs = w, w.weight.shape, [w.weight] * block
 
     def enter_block(self, x: Tensor) -> None:
         """x (n, B, C), what the norm has read."""
@@ -284,35 +284,30 @@ class _Norm:
         self.normed, self.mean, self.rstd = torch.native_layer_norm(x, self.shape, self.w.weight, self.w.bias, 1e-5)
         self.steps = list(zip(x.unbind(), self.mean.unbind(), self.rstd.unbind()))
 
-    def step(self, i: int, dy: Tensor) -> Tensor:
+    def step(self, i: int, dy: Tensor, added: Optional[Tensor] = None) -> Tensor:
         x, mean, rstd = self.steps[i]
-        if dy.dtype != x.dtype:
-            dy = dy.to(x.dtype)
-        self.d_steps[i].copy_(dy)
-        return _layer_norm_backward(dy, x, self.shape, mean, rstd, self.w.weight, self.w.bias, (True, False, False))[0]
+        self.d_outputs[i] = dy = dy.to(x.dtype)
+        return norm_back(dy, x, mean, rstd, self.w, added)
 
     def leave_block(self, total: Affine, n: Optional[int] = None) -> None:
         n = self.x.size(0) if n is None else n
-        if n == 0:
-            return
         _, weight, bias = _layer_norm_backward(
-            self.d_outputs[:n], self.x[:n], self.shape, self.mean[:n], self.rstd[:n], self.w.weight, self.w.bias,
-            (False, True, True),
+            torch.stack(self.d_outputs[:n]), self.x[:n], self.shape, self.mean[:n], self.rstd[:n], self.w.weight,
+            self.w.bias, (False, True, True),
         )  # fmt: skip
         total.weight.add_(weight)
         total.bias.add_(bias)
 
 
-def _activation_backward(d: Tensor, known: Tensor, name: str, out: Tensor) -> None:
+def _activation_backward(d: Tensor, known: Tensor, name: str) -> Tensor:
     """`known` is the activation's value or its argument, see KNOWN_BY_VALUE."""
     if name == "relu":
-        aten.threshold_backward.grad_input(d, known, 0, grad_input=out)
-    elif name == "tanh":
-        aten.tanh_backward.grad_input(d, known, grad_input=out)
-    elif name == "linear":
-        out.copy_(d)
-    else:
-        aten.gelu_backward.grad_input(d, known, approximate="none" if name == "gelu" else "tanh", grad_input=out)
+        return aten.threshold_backward(d, known, 0)
+    if name == "tanh":
+        return aten.tanh_backward(d, known)
+    if name == "linear":
+        return d
+    return aten.gelu_backward(d, known, approximate="none" if name == "gelu" else "tanh")
 
 
 def _totals(leaves: Leaves) -> Leaves:

@@ -3,17 +3,18 @@
 Shapes: see ../__init__.py. Equation numbers: see ../README.md.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from ..dropout import of_layer
-from ..products import Product
+from ..products import product
 from ..reference import activate, blank_padding, norm
 from ..visible import first_visible, hidden_slots
 from ..weights import Affine, LayerDropout, LayerWeights, Settings
-from .slots import Dots, Sums
+from .norms import add_norm
+from .slots import Dots, Sums, attend
 
 # Activations whose derivative is a function of their value: that is what is kept of them.
 KNOWN_BY_VALUE = ("relu", "tanh", "linear")
@@ -99,9 +100,10 @@ def forward(
         time = last - s.init_slots  # counts the steps that a carried memory stands for
         hidden = mask_bias(hidden_slots(c.left_pad, time, first, last), heads, c.dtype)
         states = [x[t]]
+        normed = x[t]
         for i, layer in enumerate(layers):
             g = i % groups
-            y, attn = layer.step(states[-1], t, keys[g], values[g], hidden, first, last)
+            y, normed, attn = layer.step(states[-1], normed, t, keys[g], values[g], hidden, first, last)
             states.append(y)
             if i == c.attn_layer and attn is not None:
                 attns.append(attn.view(rows, heads, -1))
@@ -146,99 +148,101 @@ class _Layer:
     def __init__(self, leaves: Leaves, c: Constants, index: int, kept: List[Kept], outputs: Tensor):
         w, rows = leaves.layers[index], leaves.x.size(1)
         scale = scales(c.settings, c.dropout, leaves.query.size(2) // c.settings.heads)
-        self.w, self.s = w, c.settings
+        self.w, self.s, self.rows = w, c.settings, rows
         self.positions = leaves.positions
         self.span = None if leaves.spans is None else leaves.spans[index]
         self.keep = of_layer(c.dropout, index)
         self.first_queries = leaves.query if index == 0 else None
 
-        def product(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> Product:
-            return Product((affine.weight * weight_scale).to(c.dtype), (affine.bias * bias_scale).to(c.dtype), rows)
+        def scaled(affine: Affine, weight_scale: float = 1.0, bias_scale: float = 1.0) -> Callable:
+            return product((affine.weight * weight_scale).to(c.dtype), (affine.bias * bias_scale).to(c.dtype), rows)
 
-        self.query = product(w.query, scale.query, scale.query) if index > 0 else None
-        self.attn_out = product(w.attn_out, scale.attn_out, scale.bias)
+        self.query = scaled(w.query, scale.query, scale.query) if index > 0 else None
+        self.attn_out = scaled(w.attn_out, scale.attn_out, scale.bias)
         self.has_cross = leaves.cross_keys is not None
         if self.has_cross:
-            self.cross_query = product(w.cross_query, scale.query, scale.query)
-            self.cross_out = product(w.cross_out, scale.cross_out, scale.bias)
+            self.cross_query = scaled(w.cross_query, scale.query, scale.query)
+            self.cross_out = scaled(w.cross_out, scale.cross_out, scale.bias)
             keys, values = leaves.cross_keys[index].flatten(0, 1), leaves.cross_values[index].flatten(0, 1)
             self.cross_keys = Dots.of(keys)
             self.cross_values = Sums.of(values)
             self.cross_hidden = mask_bias(c.cross_padding, c.settings.heads, c.dtype)
-        self.fc1 = product(w.fc1)
-        self.fc2 = product(w.fc2, scale.fc2, scale.bias)
+        self.fc1 = scaled(w.fc1)
+        self.fc2 = scaled(w.fc2, scale.fc2, scale.bias)
         self.kept = Kept(*[None] * 8)
-        self.sums = None, None, None
         if kept:
-            self.kept = k = Kept(*(None if v is None else v.unbind() for v in kept[index]))
-            self.sums = k.attn_norm, k.cross_norm, k.ffn_norm
-            if c.settings.pre_norm:  # the next norm reads what this sublayer writes
-                following = kept[index + 1].attn_norm if index + 1 < len(kept) else outputs
-                after_attn = k.cross_norm if self.has_cross else k.ffn_norm
-                self.sums = after_attn, k.ffn_norm, following.unbind()
+            self.kept = Kept(*(None if v is None else v.unbind() for v in kept[index]))
+        self.ends = self._ends(leaves, kept, index, outputs)
+
+    def _ends(
+        self, leaves: Leaves, kept: List[Kept], index: int, outputs: Tensor
+    ) -> List[Tuple[Optional[Affine], Optional[Tuple[Tensor, ...]]]]:
+        """Of the three sublayers: the norm that reads its sum, and where the sums of all steps are kept."""
+        w, k = self.w, self.kept
+        ends = [(w.attn_norm, k.attn_norm), (w.cross_norm, k.cross_norm), (w.ffn_norm, k.ffn_norm)]
+        if not self.s.pre_norm:
+            return ends
+        if index + 1 < len(leaves.layers):
+            following = leaves.layers[index + 1].attn_norm, kept[index + 1].attn_norm.unbind() if kept else None
+        else:
+            following = None, outputs.unbind() if kept else None
+        return [ends[1] if self.has_cross else ends[2], ends[2], following]
 
     def step(
         self,
         x: Tensor,  # (B, C)
+        normed: Tensor,  # the same after the norm of pre-norm
         t: int,
         keys: Dots,
         values: Sums,
         hidden: Optional[Tensor],  # (B·H, last - first)
         first: int,
         last: int,
-    ) -> Tuple[Tensor, Optional[Tensor]]:
-        """-> the layer's output, its cross-attention (B·H, S)."""
-        w, keep, kept, pre_norm = self.w, self.keep, self.kept, self.s.pre_norm
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
+        """-> the layer's output, it after the next layer's norm of pre-norm, its cross-attention (B·H, S)."""
+        keep, kept = self.keep, self.kept
 
-        if self.first_queries is not None:
-            query = self.first_queries[t]
-        else:
-            query = self.query(norm(x, w.attn_norm) if pre_norm else x)
+        query = self.query(normed, out=_at(kept.query, t)) if self.first_queries is None else self.first_queries[t]
         dropped = None if keep.memory_attn is None else keep.memory_attn[t, :, :, first:last]
-        z, _ = attend(query, keys, values, first, last, hidden, dropped, self.positions, self.span)
-        _write(kept.query, t, query)
-        _write(kept.attn, t, z)
-        x = self._leave(x, self.attn_out(z), keep.attn_out, t, w.attn_norm, self.sums[0])
+        vectors = None if self.positions is None else self.positions[self.positions.size(0) - last + first :]
+        added = self._added(hidden, first, last)
+        z, _ = attend(query, keys, values, first, last, vectors, added, dropped, _at(kept.attn, t))
+        x, normed = self._leave(0, x, self.attn_out(z), keep.attn_out, t)
 
         attn: Optional[Tensor] = None
         if self.has_cross:
-            query = self.cross_query(norm(x, w.cross_norm) if pre_norm else x)
-            dropped = None if keep.cross_attn is None else keep.cross_attn[t]
-            z, attn = attend(
-                query, self.cross_keys, self.cross_values, 0, self.cross_keys.slots, self.cross_hidden, dropped
-            )
-            _write(kept.cross_query, t, query)
-            _write(kept.cross_attn, t, z)
-            x = self._leave(x, self.cross_out(z), keep.cross_out, t, w.cross_norm, self.sums[1])
+            query = self.cross_query(normed, out=_at(kept.cross_query, t))
+            keys, values, dropped = self.cross_keys, self.cross_values, _at(keep.cross_attn, t)
+            out = _at(kept.cross_attn, t)
+            z, attn = attend(query, keys, values, 0, keys.slots, None, self.cross_hidden, dropped, out)
+            x, normed = self._leave(1, x, self.cross_out(z), keep.cross_out, t)
 
-        normed = norm(x, w.ffn_norm) if pre_norm else x
-        if self.s.activation == "relu":
-            known = h = self.fc1(normed, "relu")
-        else:
-            known = self.fc1(normed)
-            h = activate(known, self.s.activation)
-            if self.s.activation in KNOWN_BY_VALUE:
-                known = h
-        _write(kept.hidden, t, known)
+        relu = self.s.activation == "relu"
+        h = self.fc1(normed, "relu" if relu else "none", _at(kept.hidden, t))
+        if not relu:
+            h = activate(h, self.s.activation)
+            if kept.hidden is not None and self.s.activation in KNOWN_BY_VALUE:
+                kept.hidden[t].copy_(h)
         if keep.activation is not None:
             h = h * keep.activation[t]
-        return self._leave(x, self.fc2(h), keep.ffn_out, t, w.ffn_norm, self.sums[2]), attn
+        return *self._leave(2, x, self.fc2(h), keep.ffn_out, t), attn
 
-    def _leave(
-        self, x: Tensor, z: Tensor, keep: Optional[Tensor], t: int, w: Affine, sums: Optional[Tuple[Tensor, ...]]
-    ) -> Tensor:
-        """End of a sublayer: dropout, the sum, and the norm of post-norm."""
-        out = None if sums is None else sums[t]
-        if keep is None:
-            y = torch.add(x, z, out=out)
-        else:
-            y = torch.addcmul(x, z.to(x.dtype), keep[t].to(x.dtype), out=out)
-        return y if self.s.pre_norm else norm(y, w)
+    def _added(self, hidden: Optional[Tensor], first: int, last: int) -> Optional[Tensor]:
+        """To the scores: what hides slots, and the weight of their distance (16)."""
+        if self.span is None:
+            return hidden
+        span = self.span[:, self.span.size(1) - last + first :].repeat(self.rows, 1)
+        return span if hidden is None else hidden + span
+
+    def _leave(self, sublayer: int, x: Tensor, z: Tensor, keep: Optional[Tensor], t: int) -> Tuple[Tensor, Tensor]:
+        """Dropout, the sum, and the norm that reads it -> what the next sublayer adds to, and what it reads."""
+        w, sums = self.ends[sublayer]
+        y, normed = add_norm(x, z, _at(keep, t), w, _at(sums, t))
+        return (y if self.s.pre_norm else normed), normed
 
 
-def _write(buffer: Optional[Tuple[Tensor, ...]], t: int, x: Tensor) -> None:
-    if buffer is not None:
-        buffer[t].copy_(x)
+def _at(buffer: Optional[Sequence[Tensor]], t: int) -> Optional[Tensor]:
+    return None if buffer is None else buffer[t]
 
 
 class _MemoryProjection:
@@ -247,7 +251,7 @@ class _MemoryProjection:
     def __init__(self, leaves: Leaves, c: Constants, group: int):
         self.norm = leaves.memory_norms[group] if leaves.memory_norms else None
         weight, bias = joined(leaves, group)
-        self.product = Product(weight.to(c.dtype), bias.to(c.dtype), leaves.x.size(1))
+        self.product = product(weight.to(c.dtype), bias.to(c.dtype), leaves.x.size(1))
         self.heads = c.settings.heads
 
     def step(self, m: Tensor) -> List[Tensor]:
@@ -260,31 +264,6 @@ def joined(leaves: Leaves, group: int) -> Tuple[Tensor, Tensor]:
     """W_k above W_v (2C, C), and their biases (2C)."""
     k, v = leaves.memory_keys[group], leaves.memory_values[group]
     return torch.cat([k.weight, v.weight]), torch.cat([k.bias, v.bias])
-
-
-def attend(
-    query: Tensor,  # (B, A) scaled
-    keys: Dots,
-    values: Sums,
-    first: int,  # the slots that are seen
-    last: int,
-    hidden: Optional[Tensor],  # (B·H, last - first) added to the scores
-    keep: Optional[Tensor],  # (B, H, last - first) under dropout
-    positions: Optional[Tensor] = None,  # (P, D)
-    span: Optional[Tensor] = None,  # (H, P)
-) -> Tuple[Tensor, Tensor]:
-    """Attention of one step (5) without dropout's scale -> (B, A), weights before dropout (B·H, last - first)."""
-    query_of_heads = query.view(keys.data.size(0), -1)
-    scores = keys.dot(query_of_heads, first, last)
-    if positions is not None:
-        scores = torch.addmm(scores, query_of_heads, positions[positions.size(0) - last + first :].t())
-    if span is not None:
-        scores = scores + span[:, span.size(1) - last + first :].repeat(query.size(0), 1)
-    if hidden is not None:
-        scores = scores + hidden
-    attn = torch.softmax(scores, dim=-1)
-    used = attn if keep is None else attn * keep.reshape(attn.shape)
-    return values.sum(used, first, last).view_as(query), attn
 
 
 def mask_bias(hidden: Optional[Tensor], heads: int, dtype: torch.dtype) -> Optional[Tensor]:

@@ -1,9 +1,9 @@
-"""Vectors of memory slots, laid out for one query a row: reading them is what attention costs in a step.
+"""Attention of one query a row over memory slots, in both passes: reading the slots is what a step of it costs.
 
-On a CPU torch.bmm with a single query is slow on what is not in the cache. A weighted sum of table rows is not (it is
-what embedding bags are made of, and prefetches), so in float32 both products of attention are made of those: scores
-sum the D rows of a tile of 16 slots, weighted by the query; values sum the rows of the slots, weighted by attention.
-R is B·H. Other shapes: see ../__init__.py.
+C++ does it where it is there. Without it, on a CPU torch.bmm with a single query is slow on what is not in the cache. A
+weighted sum of table rows is not (it is what embedding bags are made of, and prefetches), so in float32 both products
+of attention are made of those: scores sum the D rows of a tile of 16 slots, weighted by the query; values sum the rows
+of the slots, weighted by attention. R is B·H. Other shapes: see ../__init__.py.
 """
 
 from typing import Callable, Optional, Tuple
@@ -11,16 +11,81 @@ from typing import Callable, Optional, Tuple
 import torch
 from torch import Tensor
 
+from fairseq_feedback.native import steps as native
+
 from .. import products
 
 TILE = 16  # slots: one register of 16 floats
+
+
+def attend(
+    query: Tensor,  # (B, A) scaled
+    keys: "Dots",
+    values: "Sums",
+    first: int,  # the M slots that are seen
+    last: int,
+    vectors: Optional[Tensor],  # (M, D) added to the keys
+    added: Optional[Tensor],  # (R, M) to the scores
+    keep: Optional[Tensor],  # (B, H, M) under dropout
+    out: Optional[Tensor] = None,
+) -> Tuple[Tensor, Tensor]:
+    """Attention of one step (5) without dropout's scale -> (B, A), which is `out`; weights before dropout (R, M)."""
+    query_of_heads = query.view(keys.data.size(0), -1)
+    if native.can_attend(query, query_of_heads.size(1)):
+        out = torch.empty_like(query) if out is None else out
+        if vectors is not None:
+            of_vectors = torch.mm(query_of_heads, vectors.t())
+            added = of_vectors if added is None else of_vectors.add_(added)
+        _, attn = native.attend(query_of_heads, keys.data, values.data, first, last, added, keep, out)
+        return out, attn
+    scores = keys.dot(query_of_heads, first, last)
+    if vectors is not None:
+        scores = torch.addmm(scores, query_of_heads, vectors.t())
+    if added is not None:
+        scores = scores + added
+    attn = torch.softmax(scores, dim=-1)
+    used = attn if keep is None else attn * keep.reshape(attn.shape)
+    z = values.sum(used, first, last).view_as(query)
+    return (z if out is None else out.copy_(z)), attn
+
+
+def attend_back(
+    d_heads: Tensor,  # (B, A)
+    keys: "Sums",
+    values: "Dots",
+    first: int,
+    last: int,
+    attn: Tensor,  # (R, M) before dropout
+    keep: Optional[Tensor],  # (B, H, M)
+    kept: Tensor,  # (B, A): a copy of d_heads goes there
+    d_scores: Tensor,  # (R, M): the gradient of the scores goes there
+    want_query: bool,
+) -> Optional[Tensor]:
+    """The way back (9) -> gradient of the query (B, A)."""
+    rows = attn.size(0)
+    if native.can_attend(d_heads, d_heads.numel() // rows):
+        return native.attend_back(d_heads, keys.data, values.data, first, last, attn, keep, kept, d_scores, want_query)
+    kept.copy_(d_heads)
+    d_attn = values.dot(d_heads.view(rows, -1), first, last)
+    if keep is not None:
+        d_attn = d_attn * keep.reshape(d_attn.shape)
+    _softmax_backward(d_attn.to(attn.dtype), attn, d_scores)
+    return keys.sum(d_scores.to(d_heads.dtype), first, last).view_as(d_heads) if want_query else None
+
+
+def _softmax_backward(d: Tensor, attn: Tensor, out: Tensor) -> None:
+    fused = products.private("aten", "_softmax_backward_data", "out")
+    if fused is not None:
+        fused(d, attn, -1, attn.dtype, grad_input=out)
+    else:
+        torch.mul(attn, d - (attn * d).sum(dim=-1, keepdim=True), out=out)
 
 
 class Dots:
     """Slots that are multiplied by a query: keys, or in backward values."""
 
     def __init__(self, rows: int, slots: int, width: int, like: Tensor):
-        self.slots, self.bags = slots, fast_bags(like)
+        self.slots, self.bags = slots, fast_bags(like, width)
         self.tiled = self.bags is not None
         shape = (rows, -(-slots // TILE), width, TILE) if self.tiled else (rows, slots, width)
         self.data = like.new_empty(shape)
@@ -67,7 +132,7 @@ class Sums:
 
     def __init__(self, rows: int, slots: int, width: int, like: Tensor):
         self.data = like.new_empty((rows, slots, width))
-        self.bags = fast_bags(like)
+        self.bags = fast_bags(like, width)
         self.window: Tuple[int, int] = (0, 0)
 
     @classmethod
@@ -104,8 +169,10 @@ def _weighted_sums(bags: Callable, table: Tensor, index: Tensor, offsets: Tensor
     return bags(table, index, offsets, False, 0, False, weights)[0]
 
 
-def fast_bags(like: Tensor) -> Optional[Callable]:
-    """The operation, where it is faster than torch.bmm."""
+def fast_bags(like: Tensor, width: int) -> Optional[Callable]:
+    """The operation, where it is faster than torch.bmm, and there is no C++."""
+    if native.can_attend(like, width):
+        return None
     if like.device.type != "cpu" or like.dtype != torch.float32 or not products.on_x86():
         return None
     return products.private("aten", "_embedding_bag_forward_only")
