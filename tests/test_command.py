@@ -78,7 +78,7 @@ def test_info(installed):
     for part in ("fairseq ", "torch ", "python ", *(f"  feedback_transformer_{x}\n" for x in ("iwslt_de_en", "lm"))):
         assert part in said
     machine = said.partition("this machine:\n")[2].partition("\n\n")[0]
-    facts = ["GPU", "C++ for decoding", "packed products", "--bf16", "--decode-int8"]
+    facts = ["GPU", "C++", "packed products", "--bf16", "--decode-int8"]
     assert re.findall(r"^  (\S.*?)  +", machine, re.M) == facts
     assert re.findall(r"^  (\S+) +", said.partition("extras:\n")[2], re.M) == list(EXTRAS)
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.core
         (dict(beam=2, nbest=3), "--nbest 3 is more than --beam 2: a search has no more hypotheses than that"),
         (dict(lenpen=float("nan")), "--lenpen nan: give a number"),
         (dict(lenpen=-11), "--lenpen -11: give a number from -10 to 10"),
+        (dict(unkpen=-1e30), "--unkpen -1e+30: give at least -1000"),
         (dict(unkpen=float("inf")), "--unkpen inf: give a number"),
         (dict(temperature=0.0), "--temperature 0.0: give more than 0"),
         (dict(temperature=float("nan")), "--temperature nan: give a number"),

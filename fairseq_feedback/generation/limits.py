@@ -8,6 +8,7 @@ from fairseq_feedback.errors import FeedbackError
 LEAST = {"beam": 1, "nbest": 1, "min_len": 0, "max_len_a": 0, "no_repeat_ngram_size": 0, "prefix_size": 0}
 FINITE = ("lenpen", "unkpen", "temperature", "max_len_a", "max_len_b", "diversity_rate", "diverse_beam_strength")
 MOST_LENPEN = 10  # a length to that power is a number of float32
+MOST_BONUS = 1000  # of a word: more drowns what the model says in roundings
 
 
 def check(options, vocabulary=math.inf) -> None:
@@ -22,6 +23,8 @@ def check(options, vocabulary=math.inf) -> None:
             _refuse(f"{_flag(name)} {get(name, 0)}", "give a number")
     if abs(get("lenpen", 1)) > MOST_LENPEN:
         _refuse(f"--lenpen {get('lenpen', 1)}", f"give a number from -{MOST_LENPEN} to {MOST_LENPEN}")
+    if get("unkpen", 0) < -MOST_BONUS:
+        _refuse(f"--unkpen {get('unkpen', 0)}", f"give at least -{MOST_BONUS}")
     for name, least in LEAST.items():
         if get(name, least) < least:
             _refuse(f"{_flag(name)} {get(name, least)}", f"give at least {least}")

@@ -46,7 +46,7 @@ def main(args):
 
 
 def machine():
-    """What decoding can use here."""
+    """What models can use here."""
     import torch
 
     from fairseq_feedback import native
@@ -63,7 +63,7 @@ def machine():
         int8 = f"no: {str(error).splitlines()[0]}"
     return {
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "no",
-        "C++ for decoding": f"no: {native.why_not()}" if native.why_not() else "yes",
+        "C++": f"no: {native.why_not()}" if native.why_not() else "yes",
         "packed products": ", ".join(packed) or "no: they need an x86 CPU with AVX, and torch with oneDNN",
         "--bf16": "yes" if "bfloat16" in packed or torch.cuda.is_available() else "yes, but slow: the CPU lacks it",
         "--decode-int8": int8,
