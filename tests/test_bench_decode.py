@@ -77,10 +77,16 @@ def test_through_fairseq_generate(command):
     assert "| quick | transformer | feedback |" in done.stdout
 
 
+@pytest.mark.slow
+def test_processes(command):
+    done = command("decode.py", "--quick", "--systems", "transformer", "feedback", "--repeats", "1", "--processes", "1")
+    assert "| quick | transformer | feedback |" in done.stdout and "quick-lm" not in done.stdout
+
+
 def test_peak_of_translations(decode):
     case = decode.CASES["quick"]
     case = replace(case, shapes=case.shapes[:1], systems=("feedback",))
-    (found,) = decode.translate(case, SimpleNamespace(threads=1, no_memory=False), 1)
+    (found,) = decode.translate(case, SimpleNamespace(threads=1, no_memory=False, processes=None), 1)
     assert found["peak_bytes"] > 0 and "feedback" in found["system"]
 
 
@@ -109,6 +115,9 @@ def test_what_fails_the_gate_is_not_timed(decode, monkeypatch):
         (["--systems", "no-such"], "--systems no-such: give some of transformer, "),
         (["--repeats", "0"], "--repeats 0: give at least 1"),
         (["--cases", "lm-span-512", "--through-fairseq-generate"], "nothing is left to time: "),
+        (["--cases", "lm-span-512", "--processes", "1"], "nothing is left to time: "),
+        (["--processes", "0"], "--processes 0: give 1 to "),
+        (["--processes", "1", "--through-fairseq-generate"], "--processes and --through-fairseq-generate: "),
         (["--json", "no-such/x.json"], "--json no-such/x.json: the folder does not exist"),
     ],
 )

@@ -77,7 +77,7 @@ static void attend_row(const Attention& a, int64_t r, int64_t h, int64_t beam, s
 }
 
 extern "C" void feedback_attend(const Attention* a) {
-#pragma omp parallel
+#pragma omp parallel if (a->rows * a->heads * a->beams * (a->zeros + a->slots) * a->width > MANY)
     {
         const int64_t columns = a->zeros + a->slots + 1;
         std::vector<int32_t> seen(columns);

@@ -52,7 +52,7 @@ static const Tile TILES[] = {tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile
                              tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
 extern "C" void feedback_float_product(const Product* p) {
-#pragma omp parallel
+#pragma omp parallel if (p->rows * p->inputs * p->outputs > MANY)
     for (int64_t start = 0; start < p->rows; start += BLOCK) {
         const int64_t count = std::min(BLOCK, p->rows - start), tiles = (count + ROWS - 1) / ROWS;
 #pragma omp for nowait

@@ -91,7 +91,7 @@ static const Tile TILES[] = {tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile
                              tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
 extern "C" void feedback_int8_product(const Int8Product* p) {
-#pragma omp parallel
+#pragma omp parallel if (p->rows * p->inputs * p->outputs > 4 * MANY)
     {
 #pragma omp for
         for (int64_t row = 0; row < p->rows; row++) round_row(*p, row);

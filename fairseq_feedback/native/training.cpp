@@ -5,7 +5,6 @@
 
 #include "vectors.h"
 
-constexpr int64_t FEW = 1 << 15;  // numbers: more than these are worth a second thread
 constexpr float EPSILON = 1e-5f;
 
 struct Slots {  // seen by R queries of D numbers, each with slots of its own
@@ -141,7 +140,7 @@ template <class Arguments>
 static void for_rows(const Arguments& a, void (*const functions[])(const Arguments&, int64_t, std::vector<float>&)) {
     const Slots& s = a.slots;
     const auto function = functions[(s.width + LANES - 1) / LANES - 1];
-#pragma omp parallel if (s.rows * s.count * s.width > FEW)
+#pragma omp parallel if (s.rows * s.count * s.width > MANY)
     {
         std::vector<float> room(s.count + LANES);
 #pragma omp for
@@ -164,7 +163,7 @@ extern "C" void feedback_attend_step_back(const AttendBack* a) {
 
 extern "C" void feedback_add_norm(const AddNorm* a) {
     const int64_t width = a->width;
-#pragma omp parallel for if (a->rows * width > FEW)
+#pragma omp parallel for if (8 * a->rows * width > MANY)
     for (int64_t row = 0; row < a->rows; row++) {
         const float *x = a->x + row * width, *z = a->z + row * width;
         const uint8_t* keep = a->keep ? a->keep + row * width : nullptr;
@@ -198,7 +197,7 @@ extern "C" void feedback_add_norm(const AddNorm* a) {
 
 extern "C" void feedback_norm_back(const NormBack* a) {
     const int64_t width = a->width;
-#pragma omp parallel for if (a->rows * width > FEW)
+#pragma omp parallel for if (8 * a->rows * width > MANY)
     for (int64_t row = 0; row < a->rows; row++) {
         const float *d = a->d + row * width, *x = a->x + row * width, *added = a->added ? a->added + row * width : nullptr;
         float* out = a->out + row * width;

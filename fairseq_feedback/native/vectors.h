@@ -12,6 +12,9 @@ typedef float floats __attribute__((vector_size(64)));
 typedef int32_t ints __attribute__((vector_size(64)));
 
 constexpr int LANES = 16;
+// Multiplications that are worth a second thread, and a wait for it: some ten microseconds. Where others use the cores, the
+// wait is long.
+constexpr int64_t MANY = 1 << 19;
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 
 // Of what is left of a row, as many as there are.

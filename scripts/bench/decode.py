@@ -4,6 +4,7 @@
     python scripts/bench/decode.py --quick
     python scripts/bench/decode.py --json decode.json --markdown decode.md
     python scripts/bench/decode.py --cases beam-5 --through-fairseq-generate
+    python scripts/bench/decode.py --cases one-sentence --processes 2
 
 Cases are those of decoding/cases.py. README.md in this folder says what is measured. Speed beside BLEU: depths.sh.
 """
@@ -16,9 +17,11 @@ from dataclasses import replace
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 from common import command, measure, origin
 from common.command import say
+from common.origin import cores
 from common.report import row
 from decoding import commands, memory, parity, report, systems
 from decoding.cases import CASES, CTRANSLATE2, FULL, QUICK, SYSTEMS, Generation
+from decoding.processes import Processes
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.program import run
 
@@ -28,8 +31,12 @@ REPEATS = 5, 2  # without --quick, and with it
 def main():
     parser = command.parser(__doc__, CASES, SYSTEMS, REPEATS)
     parser.add_argument("--through-fairseq-generate", action="store_true", help="time that command, translations only")
+    parser.add_argument("--processes", type=int, metavar="N",
+                        help="as many at once, with one thread and a core each, translations only")  # fmt: skip
     args = parser.parse_args()
     cases = select(args)
+    if args.processes:
+        args.threads = 1
     repeats = args.repeats or REPEATS[args.quick]
     missing = systems.missing()
     measure.begin(args.threads)
@@ -52,13 +59,19 @@ def main():
         else:
             rows += translate(case, args, repeats)
     report.compare(rows)
-    about = origin.about("python scripts/bench/decode.py", args.threads, repeats)
+    about = origin.about("python scripts/bench/decode.py", args.threads * (args.processes or 1), repeats)
     found = dict(about=about, parity=gate, rows=rows)
     command.finish(args, found, report.markdown(found))
 
 
 def select(args):
     cases = command.select(args, CASES, QUICK, FULL, SYSTEMS)
+    if args.processes is not None and not 1 <= args.processes <= cores():
+        raise FeedbackError(f"--processes {args.processes}: give 1 to {cores()}, a core each")
+    if args.processes and args.through_fairseq_generate:
+        raise FeedbackError("--processes and --through-fairseq-generate: give one of them")
+    if args.processes:
+        cases = [case for case in cases if not isinstance(case, Generation)]
     if args.through_fairseq_generate:
         cases = [
             replace(case, systems=tuple(s for s in case.systems if s not in CTRANSLATE2), peak=False)
@@ -76,16 +89,22 @@ def translate(case, args, repeats):
     made = {}
     for shape in case.shapes:
         for system in case.systems:
-            made[system, shape.name] = systems.make(case, shape, system, args.threads)
-            say(f"{case.name}: {system} {shape.name}, warm-up {measure.timed(made[system, shape.name], 'cpu'):.2f} s")
+            if args.processes:
+                one = Processes(case, shape, system, args.processes)
+            else:
+                one = systems.make(case, shape, system, args.threads)
+            made[system, shape.name] = one
+            say(f"{case.name}: {system} {shape.name}, warm-up {measure.timed(one, 'cpu'):.2f} s")
     seconds = measure.in_turns(made, repeats, "cpu", say)
     rows = [
         result(case, shape, system, made[system, shape.name], seconds[system, shape.name])
         for shape in case.shapes
         for system in case.systems
     ]
+    for one in made.values() if args.processes else ():
+        one.close()
     made.clear()
-    if case.peak and not args.no_memory:
+    if case.peak and not args.no_memory and not args.processes:
         by_name = {shape.name: shape for shape in case.shapes}
         for r in rows:
             r["peak_bytes"] = memory.peak(case, by_name[r["shape"]], r["system"], args.threads)

@@ -1,6 +1,6 @@
 """Weights as decoding wants them: packed for few rows, or rounded to 8 bits."""
 
-from typing import Callable, Iterable, List, Optional
+from typing import Callable, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -66,11 +66,14 @@ def pack(w: Affine, int8: bool = False):
 
 
 def pack_weights(w: Weights, int8: bool) -> Weights:
+    memory = [_pack_together(pair, int8) for pair in zip(w.memory.keys, w.memory.values)]
+    source = _pack_together([*w.source_keys, *w.source_values], int8)
+    layers = len(w.source_keys)
     return Weights(
         [_pack_layer(layer, int8) for layer in w.layers],
-        w.memory._replace(keys=_pack_all(w.memory.keys, int8), values=_pack_all(w.memory.values, int8)),
-        _pack_all(w.source_keys, int8),
-        _pack_all(w.source_values, int8),
+        w.memory._replace(keys=[key for key, _ in memory], values=[value for _, value in memory]),
+        source[:layers],
+        source[layers:],
     )
 
 
@@ -85,14 +88,37 @@ def _pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
     )
 
 
-def _pack_all(weights: List[Affine], int8: bool) -> List[Affine]:
-    return [pack(w, int8) for w in weights]
+class _Part:
+    """One of several products of the same input, all of which are made when the first of them is wanted."""
+
+    relu_keeps_nan = False
+
+    def __init__(self, product: Callable, parts: List["_Part"], outputs: int):
+        self.product, self.parts, self.outputs, self.made = product, parts, outputs, None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.made is None or self.made[0] is not x:
+            made = self.product(x).split([part.outputs for part in self.parts], dim=-1)
+            for part, y in zip(self.parts, made):
+                part.made = x, y
+        y, self.made = self.made[1], None
+        return y
+
+
+def _pack_together(weights: Sequence[Affine], int8: bool) -> list:
+    """Each as of pack(), for weights whose input is the same tensor, one after the other."""
+    product = pack(joined(weights), int8) if weights else None
+    if product is None or isinstance(product, Affine):
+        return list(weights)
+    parts: List[_Part] = []
+    parts += [_Part(product, parts, w.weight.size(0)) for w in weights]
+    return parts
 
 
 def _pack_if_any(w: Optional[Affine], int8: bool):
     return None if w is None else pack(w, int8)
 
 
-def joined(weights: List[Affine]) -> Affine:
+def joined(weights: Sequence[Affine]) -> Affine:
     """One product for several of the same input."""
     return Affine(torch.cat([w.weight for w in weights]), torch.cat([w.bias for w in weights]))
