@@ -25,6 +25,20 @@ def read(path):
     return "\n".join(read_lines(path))
 
 
+def results_in(folder):
+    """Of experiments, as their run.sh has written them: what is in each JSON file."""
+    if not os.path.isdir(folder):
+        raise FeedbackError(f"{folder} is not a folder: give one with results of run.sh")
+    results = []
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                results.append(json.load(f))
+    if not results:
+        raise FeedbackError(f"{folder} has no results: give one with those of run.sh")
+    return results
+
+
 def found(pattern, text, path, again):
     """What the pattern finds first."""
     match = re.search(pattern, text)

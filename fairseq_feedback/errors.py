@@ -56,6 +56,16 @@ def of_a_lost_worker(error):
     )
 
 
+def sentence(error):
+    """What to print instead of a trace, or None."""
+    mistake = find(error)
+    if mistake is None and isinstance(error, OSError) and error.errno in DISKS:
+        mistake = of_the_system(error)
+    if mistake is None and isinstance(error, UnicodeDecodeError):
+        mistake = f"a text is not UTF-8: {error.reason}, {error.object[error.start : error.start + 20]!r}"
+    return mistake or of_a_lost_worker(error)
+
+
 def install_hook():
     """Let a program that ends by a user's mistake print that sentence alone; other errors are untouched."""
     if getattr(sys.excepthook, "prints_feedback_errors", False):
@@ -63,12 +73,7 @@ def install_hook():
     previous = sys.excepthook
 
     def hook(kind, error, trace):
-        mistake = find(error)
-        if mistake is None and isinstance(error, OSError) and error.errno in DISKS:
-            mistake = of_the_system(error)
-        if mistake is None and isinstance(error, UnicodeDecodeError):
-            mistake = f"a text is not UTF-8: {error.reason}, {error.object[error.start : error.start + 20]!r}"
-        mistake = mistake or of_a_lost_worker(error)
+        mistake = sentence(error)
         if mistake is None:
             previous(kind, error, trace)
         else:
@@ -76,3 +81,22 @@ def install_hook():
 
     hook.prints_feedback_errors = True
     sys.excepthook = hook
+    if "hydra.core.utils" in sys.modules:
+        _install_hook_of_hydra(sys.modules["hydra.core.utils"].JobReturn)
+
+
+def _install_hook_of_hydra(result):
+    """hydra catches what a training raises, and prints a part of the trace when it looks at the result."""
+    returned = getattr(result, "return_value", None)  # in older versions it catches nothing
+    if not isinstance(returned, property):
+        return
+
+    def return_value(self):
+        raised = self._return_value
+        mistake = sentence(raised) if isinstance(raised, Exception) else None
+        if mistake is None:
+            return returned.fget(self)
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(1)
+
+    result.return_value = property(return_value, returned.fset)

@@ -160,10 +160,10 @@ def test_a_checkpoint_of_another_model_is_one_sentence(made, from_another):
 # Another way to configure
 
 
-def hydra_train(made, name, *more):
-    """A training configured by hydra -> its last checkpoint."""
+def hydra_train(made, name, *more, check=True):
+    """A training configured by hydra -> its last checkpoint, what the command was and said."""
     save_dir = made.folder / name
-    cli.run(
+    done = cli.run(
         "hydra_train",
         *(f"hydra.run.dir={save_dir}_run", f"checkpoint.save_dir={save_dir}"),
         *(f"common.user_dir={cli.PACKAGE}", "common.cpu=true", "dataset.num_workers=0"),
@@ -172,15 +172,16 @@ def hydra_train(made, name, *more):
         *("criterion=label_smoothed_cross_entropy", "criterion.label_smoothing=0.1"),
         *("optimizer=adam", "optimization.lr=[0.003]", *more),
         log=made.log,
+        check=check,
     )
-    return save_dir / "checkpoint_last.pt"
+    return save_dir / "checkpoint_last.pt", done
 
 
 def test_hydra(made):
     small = dict(encoder_embed_dim=16, encoder_layers=1, decoder_layers=2, memory_span=3)
     model = ["+model._name=feedback_transformer_iwslt_de_en"]
     model += [f"+model.{name}={value}" for name, value in small.items()]
-    path = hydra_train(made, "hydra", *model, "optimization.max_update=2")
+    path, _ = hydra_train(made, "hydra", *model, "optimization.max_update=2")
     model, _ = load_model(path, data=str(made.data))
     assert isinstance(model, FeedbackTransformerModel)
     decoder = model.decoder
@@ -190,6 +191,14 @@ def test_hydra(made):
     assert model.encoder.layers[0].self_attn.num_heads == 4
     assert model.encoder.layers[0].dropout_module.p == 0.3
     assert len(cli.best(generate(made, path=path).stdout)) == 8
+
+
+def test_a_mistake_in_hydra_is_one_sentence(made):
+    model = ["+model._name=feedback_transformer", "+model.memory_span=-1"]
+    _, done = hydra_train(made, "hydra_mistake", *model, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [done.stderr.splitlines()[-1]]
+    assert "--memory-span" in done.stderr.splitlines()[-1]
 
 
 def test_bfloat16(made):

@@ -4,7 +4,7 @@ import os
 from statistics import mean
 
 from examples.ablations import cells
-from examples.state_tracking.report import read as read_results
+from examples.report import results_in
 from fairseq_feedback.tools import pictures
 from fairseq_feedback.tools.table import markdown
 
@@ -23,7 +23,7 @@ def show(folder, plots=None):
 
 def read(folder):
     """group -> (data, layers, updates, setting) -> the result of each seed, in the order of cells.py."""
-    results = read_results(folder)
+    results = results_in(folder)
     found = {}
     for group, (_, of_group) in cells.GROUPS.items():
         for cell in of_group:

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 
 from examples import report
-from examples.state_tracking.report import read
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
@@ -110,7 +109,7 @@ def grouped(results):
 
 
 def show(folder, plots):
-    found = grouped(read(folder))
+    found = grouped(report.results_in(folder))
     rows = [["published, from memory", 4, "", "", "", f"{PUBLISHED:.1f}"]]
     for (layers, arch), results in found.items():
         scores = [", ".join(f"{result[name]:.1f}" for result in results) for name in SCORES]

@@ -3,7 +3,7 @@
 import os
 import statistics
 
-from examples.state_tracking.report import read
+from examples.report import results_in
 from fairseq_feedback.tools import pictures
 from fairseq_feedback.tools.table import markdown
 
@@ -11,7 +11,7 @@ NAMES = {"feedback": "feedback", "own": "transformer (own)", "lstm": "LSTM", "gr
 
 
 def show(folder, plots=None):
-    results = read(folder)
+    results = results_in(folder)
     for task, of_model in grouped(results).items():
         print(f"**{task}**, {described(of_model)}:\n\n{table(of_model)}\n")
     if plots:

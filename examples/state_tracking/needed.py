@@ -7,7 +7,7 @@ enough. As in "On the Induction Bias in Sequence Models" (2602.18333), with a la
 import json
 import os
 
-from examples.state_tracking import cells, report
+from examples.state_tracking import cells
 from examples.state_tracking.commands import command, lines
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
@@ -100,7 +100,7 @@ class Search:
 def read(folder):
     """(problem, model) -> length -> what was needed, of each seed."""
     found = {}
-    for result in report.read(folder):
+    for result in results_in(folder):
         if "needed" in result:
             of_length = found.setdefault((result["problem"], result["model"]), {})
             of_length.setdefault(result["length"], []).append(result["needed"])

@@ -1,10 +1,9 @@
 """Tables and pictures of results, beside what the papers say."""
 
-import json
 import os
 
+from examples.report import results_in
 from examples.state_tracking import cells
-from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures
 from fairseq_feedback.tools.table import markdown
 
@@ -63,24 +62,11 @@ BOTH = ("copy", "reverse", "counting")  # of which sequences are counted, too
 
 
 def show(folder, plots=None):
-    results = read(folder)
+    results = results_in(folder)
     for (task, supervision), of_model in grouped(results).items():
         print(f"**{task}**, {TITLES[supervision]}:\n\n{table(task, supervision, of_model)}\n")
     if plots:
         draw(results, plots)
-
-
-def read(folder):
-    if not os.path.isdir(folder):
-        raise FeedbackError(f"{folder} is not a folder: give one with results of run.sh")
-    results = []
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".json"):
-            with open(os.path.join(folder, name), encoding="utf-8") as f:
-                results.append(json.load(f))
-    if not results:
-        raise FeedbackError(f"{folder} has no results: give one with those of run.sh")
-    return results
 
 
 def grouped(results):
