@@ -7,6 +7,7 @@ enough. As in "On the Induction Bias in Sequence Models" (2602.18333), with a la
 import json
 import os
 
+from examples.report import results_in
 from examples.state_tracking import cells
 from examples.state_tracking.commands import command, lines
 from fairseq_feedback.tools import pictures, training_log
