@@ -51,6 +51,21 @@ def test_what_no_search_can_obey(options, sentence):
 
 
 @pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(sampling=True, sampling_topk=10), "--sampling-topk 10: the vocabulary has 9 words"),
+        (dict(beam=5, diversity_rate=0.5), "--diversity-rate with --beam 5: of 9 words at most half go on from a beam"),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_what_no_search_can_obey_with_few_words(options, sentence):
+    with pytest.raises(FeedbackError) as caught:
+        limits.check(argparse.Namespace(**options), vocabulary=9)
+    assert str(caught.value) == sentence
+    limits.check(argparse.Namespace(**options), vocabulary=10)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {},

@@ -36,6 +36,8 @@ def check(options, vocabulary=math.inf) -> None:
     groups = get("diverse_beam_groups", -1)
     if groups > 0 and beam % groups:
         _refuse(f"--diverse-beam-groups {groups}", f"--beam {beam} must be a multiple of it")
+    if get("diversity_rate", -1) > 0 and 2 * beam > vocabulary:
+        _refuse(f"--diversity-rate with --beam {beam}", f"of {vocabulary:,} words at most half go on from a beam")
     sampling = getattr(options, "sampling", False)
     searches = {"--sampling": sampling, "--match-source-len": getattr(options, "match_source_len", False),
                 "--diverse-beam-groups": groups > 0, "--diversity-rate": get("diversity_rate", -1) > 0}  # fmt: skip
