@@ -1,4 +1,4 @@
-"""One process for each core, all at the same work at once, as servers run: what is timed like a system of systems.py."""
+"""One process for each core, all at the same work at once, as servers run. Timed like a system of systems.py."""
 
 import multiprocessing
 import os
