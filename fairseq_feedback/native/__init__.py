@@ -122,9 +122,9 @@ def attend(
     if of_span is not None:
         added = of_span.expand_as(weights) if added is None else added + of_span
     arguments = _Attention(
-        query=query, keys=key, values=value, hidden=_packed(hidden), added=_packed(added),
-        zero_key=_packed(zero_key), zero_value=_packed(zero_value),
-        own_key=_packed(own_key), own_value=_packed(own_value), out=out, weights=weights,
+        query=query, keys=key, values=value, hidden=packed(hidden), added=packed(added),
+        zero_key=packed(zero_key), zero_value=packed(zero_value),
+        own_key=packed(own_key), own_value=packed(own_value), out=out, weights=weights,
         rows=rows, heads=heads, beams=beams, zeros=before, slots=slots, width=width,
         row_stride=key.stride(0), head_stride=key.stride(1),
         hidden_beams=1 if hidden is None else hidden.size(1),
@@ -133,7 +133,7 @@ def attend(
     return out, weights
 
 
-def _packed(x: Optional[Tensor]) -> Optional[Tensor]:
+def packed(x: Optional[Tensor]) -> Optional[Tensor]:
     return None if x is None else x.contiguous()
 
 

@@ -48,17 +48,16 @@ def attend(
     last: int,
     added: Optional[Tensor],  # (R, M)
     keep: Optional[Tensor],  # (B, H, M) under dropout
-    out: Optional[Tensor],  # (R, D)
-) -> Tuple[Tensor, Tensor]:
-    """-> (R, D), weights before dropout (R, M)."""
-    out = torch.empty_like(query) if out is None else out
+    out: Tensor,  # (R, D), which is written
+) -> Tensor:
+    """-> weights before dropout (R, M)."""
     weights = query.new_empty(query.size(0), last - first)
     arguments = _Attend(
-        **_slots(keys, values, first, last, keep), query=query.contiguous(), added=_contiguous(added), out=out,
+        **_slots(keys, values, first, last, keep), query=query.contiguous(), added=native.packed(added), out=out,
         weights=weights,
     )  # fmt: skip
     native.library().feedback_attend_step(ctypes.byref(arguments))
-    return out, weights
+    return weights
 
 
 def attend_back(
@@ -109,7 +108,7 @@ def add_norm(
     out = torch.empty_like(x) if out is None else out
     normed = out if weight is None else torch.empty_like(x)
     arguments = _AddNorm(
-        x=x, z=z.contiguous(), keep=_contiguous(keep), weight=weight, bias=bias, sum=out, normed=normed,
+        x=x, z=z.contiguous(), keep=native.packed(keep), weight=weight, bias=bias, sum=out, normed=normed,
         rows=x.size(0), width=x.size(1),
     )  # fmt: skip
     native.library().feedback_add_norm(ctypes.byref(arguments))
@@ -120,12 +119,8 @@ def norm_back(d: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, 
     """Gradient of what a layer norm reads, plus `added`. All (B, C), mean and rstd (B, 1)."""
     out = torch.empty_like(x)
     arguments = _NormBack(
-        d=d.contiguous(), x=x, mean=mean, rstd=rstd, weight=weight, added=_contiguous(added), out=out,
+        d=d.contiguous(), x=x, mean=mean, rstd=rstd, weight=weight, added=native.packed(added), out=out,
         rows=x.size(0), width=x.size(1),
     )  # fmt: skip
     native.library().feedback_norm_back(ctypes.byref(arguments))
     return out
-
-
-def _contiguous(x: Optional[Tensor]) -> Optional[Tensor]:
-    return None if x is None else x.contiguous()

@@ -91,8 +91,6 @@ def _pack_layer(w: LayerWeights, int8: bool) -> LayerWeights:
 class _Part:
     """One of several products of the same input, all of which are made when the first of them is wanted."""
 
-    relu_keeps_nan = False
-
     def __init__(self, product: Callable, parts: List["_Part"], outputs: int):
         self.product, self.parts, self.outputs, self.made = product, parts, outputs, None
 

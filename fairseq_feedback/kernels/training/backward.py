@@ -18,10 +18,9 @@ from ..reference import activate
 from ..weights import Affine
 from .attention import Attention, MemoryAttention
 from .forward import KNOWN_BY_VALUE, Constants, Kept, Leaves, joined, scales
-from .norms import norm_back
+from .norms import layer_norm_backward, norm_back
 
 aten = torch.ops.aten
-_layer_norm_backward = aten.native_layer_norm_backward.default
 
 
 def backward(
@@ -291,7 +290,7 @@ class _Norm:
 
     def leave_block(self, total: Affine, n: Optional[int] = None) -> None:
         n = self.x.size(0) if n is None else n
-        _, weight, bias = _layer_norm_backward(
+        _, weight, bias = layer_norm_backward(
             torch.stack(self.d_outputs[:n]), self.x[:n], self.shape, self.mean[:n], self.rstd[:n], self.w.weight,
             self.w.bias, (False, True, True),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from fairseq_feedback.native import steps as native
 from ..reference import norm
 from ..weights import Affine
 
-_backward = torch.ops.aten.native_layer_norm_backward.default
+layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
 
 
 def add_norm(
@@ -33,5 +33,5 @@ def norm_back(d: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, w: Affine, added
     """d: gradient of a norm's output -> that of its input x, plus `added`. All (B, C); mean and rstd (B, 1)."""
     if native.can_take(x):
         return native.norm_back(d, x, mean, rstd, w.weight, added)
-    dx = _backward(d, x, w.weight.shape, mean, rstd, w.weight, w.bias, (True, False, False))[0]
+    dx = layer_norm_backward(d, x, w.weight.shape, mean, rstd, w.weight, w.bias, (True, False, False))[0]
     return dx if added is None else added + dx

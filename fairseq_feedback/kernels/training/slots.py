@@ -36,7 +36,7 @@ def attend(
         if vectors is not None:
             of_vectors = torch.mm(query_of_heads, vectors.t())
             added = of_vectors if added is None else of_vectors.add_(added)
-        _, attn = native.attend(query_of_heads, keys.data, values.data, first, last, added, keep, out)
+        attn = native.attend(query_of_heads, keys.data, values.data, first, last, added, keep, out)
         return out, attn
     scores = keys.dot(query_of_heads, first, last)
     if vectors is not None:
