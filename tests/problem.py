@@ -27,7 +27,7 @@ class Problem:
         of_layers, own = (layers,) if composition in ("own", "recurrent") else (), composition == "own"
         self.settings = Settings(heads, pre_norm, activation, span, own, init_slots, *p)
         self.x = self.randn(steps, rows, width)
-        self.memory = torch.zeros(init_slots, rows, *of_layers, width, dtype=dtype)
+        self.zeros, self.memory = 0, torch.zeros(init_slots, rows, *of_layers, width, dtype=dtype)
         groups = 1 if shared and not of_layers else layers
         heads_width = heads * (head_width or width // heads)
         self.layers = [self.layer(width, heads_width, ffn, source > 0) for _ in range(layers)]
@@ -87,7 +87,7 @@ class Problem:
         )
 
     def draw_dropout(self):
-        slots = len(self.memory) + len(self.x)
+        slots = self.zeros + len(self.memory) + len(self.x)
         source = 0 if self.source is None else len(self.source)
         self.dropout = dropout.draw(self.x, slots, source, self.ffn, len(self.layers), self.settings)
 
@@ -99,6 +99,7 @@ class Problem:
     def inputs(self, x=None, memory=None, drop=None, attn_layer=-1):
         return Inputs(
             self.x if x is None else x,
+            self.zeros,
             self.memory if memory is None else memory,
             Weights(self.layers, self.memory_weights, *self.source_kv),
             self.cross(),

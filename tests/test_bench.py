@@ -91,8 +91,8 @@ def test_what_fails_the_gate_is_not_timed(mistake, monkeypatch, case):
 
 def test_an_unknown_case(mistake):
     assert mistake("--cases", "quick-lm", "no-such") == (
-        "--cases no-such: give some of lm-512-b64, lm-512-b16, lm-256-b64, lm-deep-b8, iwslt-decoder, iwslt-step, "
-        "quick-lm, quick-decoder, quick-step"
+        "--cases no-such: give some of lm-512-b64, lm-512-b16, lm-256-b64, lm-deep-b8, lm-first-block, "
+        "iwslt-decoder, iwslt-step, quick-lm, quick-decoder, quick-step"
     )
 
 

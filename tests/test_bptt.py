@@ -58,7 +58,8 @@ def test_every_combination_of_flags(flags, short_blocks):
     )  # fmt: skip
     if not positions:
         p.memory_weights = p.memory_weights._replace(positions=None)
-    p.memory = p.randn(len(p.memory) + number % 4, 3, 8)  # carried from an earlier block
+    p.zeros = number // 3 % 5  # stand before what is carried from an earlier block
+    p.memory = p.randn(len(p.memory) + number % 4, 3, 8)
     if dropout:
         torch.manual_seed(number)
         p.draw_dropout()
@@ -81,10 +82,11 @@ def test_every_combination_of_flags(flags, short_blocks):
     init_slots=st.sampled_from([1, 3, 19]),
     distances=st.booleans(),
     head_width=st.sampled_from([None, 3, 16]),
+    counted=st.booleans(),
     double=st.booleans(),
 )
 def test_any_shape(
-    steps, rows, heads, layers, source, shared, pre_norm, span, init_slots, distances, head_width, double
+    steps, rows, heads, layers, source, shared, pre_norm, span, init_slots, distances, head_width, counted, double
 ):
     p = Problem(
         # 40 steps multiply roundings: weights are small enough for that not to be what is measured in float32.
@@ -92,6 +94,8 @@ def test_any_shape(
         dtype=torch.float64 if double else torch.float32, reach=59 if distances else 0, ramp=7 if distances else None,
         head_width=head_width,
     )  # fmt: skip
+    if counted:
+        p.zeros, p.memory = init_slots, p.memory[:0]
     compare(p, 1e-9 if double else 1e-5)
 
 
@@ -106,8 +110,9 @@ def test_float32_with_and_without_the_fast_operations(without, monkeypatch):
     for pre_norm in (False, True):
         p = Problem(
             70, 5, 32, 2, 48, 3, 19, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), activation="relu", scale=0.15,
-            dtype=torch.float32,
+            dtype=torch.float32, span=50, reach=50, ramp=9,
         )  # fmt: skip
+        p.zeros = 40
         torch.manual_seed(1)
         p.draw_dropout()
         compare(p, 1e-5)

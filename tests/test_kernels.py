@@ -66,6 +66,15 @@ def test_memory_carried_into_a_block_needs_only_the_span():
     torch.testing.assert_close(y, whole[4:], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("composition", ["weighted", "recurrent"])
+def test_zero_slots_that_are_counted_are_those_that_are_stored(composition):
+    p = Problem(steps=4, span=6, source=0, init_slots=5, composition=composition)
+    stored, _, _ = p.run()
+    p.zeros, p.memory = 3, p.memory[3:]
+    counted, _, _ = p.run()
+    assert torch.equal(counted, stored)
+
+
 @pytest.mark.parametrize("span", [0, 1, 2, 4])
 def test_a_step_sees_the_span_and_nothing_of_itself_or_later(span):
     """Through the memory vectors themselves, since memory of memory reaches further back than the span."""

@@ -106,23 +106,24 @@ def slots_of(width, heads=3, rows=2, room=30):
 @pytest.mark.parametrize("width", [1, 7, 16, 33, 64, 100, 128, 129])
 @pytest.mark.parametrize("more", ["nothing", "vectors", "added", "both"])
 @pytest.mark.parametrize("drops", [False, True])
-@pytest.mark.parametrize("first, last", [(0, 30), (5, 6), (3, 21)])
+@pytest.mark.parametrize("first, last, again", [(0, 30, 0), (5, 6, 0), (3, 21, 0), (0, 2, 2), (0, 19, 37)])
 @torch.no_grad()
-def test_attention_of_a_training_step(width, more, drops, first, last, by_torch):
-    rows, heads = 2, 3
+def test_attention_of_a_training_step(width, more, drops, first, last, again, by_torch):
+    rows, heads, window = 2, 3, slots.Window(first, last, again)
+    count = last - first + again
 
     def both_ways():
         keys, values, keys_back, values_back = slots_of(width, heads, rows)
         torch.manual_seed(1)
         query, d_heads = torch.randn(rows, heads * width) / width**0.5, torch.randn(rows, heads * width)
-        vectors = torch.randn(last - first, width) if more in ("vectors", "both") else None
-        added = torch.randn(rows * heads, last - first) if more in ("added", "both") else None
-        keep = torch.rand(rows, heads, 30)[:, :, first:last] < 0.7 if drops else None
+        vectors = torch.randn(count, width) if more in ("vectors", "both") else None
+        added = torch.randn(rows * heads, count) if more in ("added", "both") else None
+        keep = torch.rand(rows, heads, 70)[:, :, 5 : 5 + count] < 0.7 if drops else None
         kept, out = torch.zeros(rows, heads * width), torch.zeros(rows, heads * width)
-        z, attn = slots.attend(query, keys, values, first, last, vectors, added, keep, out)
+        z, attn = slots.attend(query, keys, values, window, vectors, added, keep, out)
         assert z is out
         d_scores = torch.zeros_like(attn)
-        args = d_heads, keys_back, values_back, first, last, attn, keep, kept, d_scores
+        args = d_heads, keys_back, values_back, window, attn, keep, kept, d_scores
         d_query = slots.attend_back(*args, True)
         assert slots.attend_back(*args, False) is None and torch.equal(kept, d_heads)
         return z, attn, d_scores, d_query

@@ -168,7 +168,7 @@ class Decoder(Agent):
         settings, weights = self.settings(), self.decoder.weights(self.span)
         hidden = before_the_episode(len(carried.memory), carried.age, settings)
         choices = Choices([True] * self.layers, [])
-        inputs = Inputs(x, carried.memory, weights, None, hidden, choices, settings, -1)
+        inputs = Inputs(x, 0, carried.memory, weights, None, hidden, choices, settings, -1)
         features, _, _ = choice.run(inputs, self.decoder.feedback_kernel, False, self.decoder.kernels_said)
         return self.decoder.layer_norm(features)
 

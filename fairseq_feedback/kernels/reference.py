@@ -31,7 +31,7 @@ from .weights import (
 
 def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """T steps -> outputs (T, B, C), memory (T, B, C) or (T, B, L, C), cross-attention (T, B, H, S)."""
-    keys, values = project_memory(inputs.memory, inputs.weights.memory, inputs.settings)
+    keys, values = project_memory(memory_before(inputs), inputs.weights.memory, inputs.settings)
     outputs: List[Tensor] = []
     memories: List[Tensor] = []
     attns: List[Tensor] = []
@@ -47,6 +47,13 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     return stacked(outputs, memories, attns)
 
 
+def memory_before(inputs: Inputs) -> Tensor:
+    """All that stands before the first step."""
+    shape = list(inputs.memory.size())
+    shape[0] = inputs.zeros
+    return torch.cat([inputs.memory.new_zeros(shape), inputs.memory]) if inputs.zeros > 0 else inputs.memory
+
+
 def stacked(
     outputs: List[Tensor], memories: List[Tensor], attns: List[Tensor]
 ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
@@ -58,7 +65,7 @@ def stacked(
 
 def attention_maps(inputs: Inputs) -> AttentionMaps:
     """Of a run with one row, none of whose layers is dropped."""
-    keys, values = project_memory(inputs.memory, inputs.weights.memory, inputs.settings)
+    keys, values = project_memory(memory_before(inputs), inputs.weights.memory, inputs.settings)
     total = keys.size(3) + inputs.x.size(0)
     memory, source = [], []
     for t in range(inputs.x.size(0)):

@@ -90,7 +90,8 @@ class Inputs(NamedTuple):
     """What a kernel computes T steps from."""
 
     x: Tensor  # (T, B, C) embedded input
-    memory: Tensor  # (N, B, C) or (N, B, L, C) what stands before the first step: zeros, or from an earlier block
+    zeros: int  # so many zero vectors stand before the first step, and after them
+    memory: Tensor  # (N, B, C) or (N, B, L, C) what an earlier block has left
     weights: Weights
     cross: Optional[CrossMemory]
     left_pad: Optional[Tensor]  # (B) padded steps at the start of each row

@@ -37,15 +37,16 @@ class TeacherForcing(DecoderInputs):
         reach = self.reach()
         weights = self.weights(reach)
         cross = self.project_source(encoder_out, weights)
-        start = memory
+        zeros, start = 0, memory
         if start is None:
-            start = self.zero_slots(x.size(1), self.init_slots(reach), x)
+            zeros, start = self.init_slots(reach), self.zero_slots(x.size(1), 0, x)
         elif reach > 0:
             start = start[-reach:]
-        settings = self.settings(reach, start.size(0))
-        dropout = self.draw_dropout(x, start.size(0) + x.size(0), cross, settings)
+        slots = zeros + start.size(0)
+        settings = self.settings(reach, slots)
+        dropout = self.draw_dropout(x, slots + x.size(0), cross, settings)
         choices = Choices(self.draw_layers(), dropout)
-        return Inputs(x, start, weights, cross, left_pad, choices, settings, attn_layer)
+        return Inputs(x, zeros, start, weights, cross, left_pad, choices, settings, attn_layer)
 
     def draw_layers(self) -> List[bool]:
         """Which layers LayerDrop keeps."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairseq_feedback import native
 
 WIDEST = 128  # numbers of a head, of training.cpp
-_SLOTS = native.fields("keys values keep", "rows slots width first count keep_stride")
+_SLOTS = native.fields("keys values keep", "rows slots width first count again keep_stride")
 
 
 class _Attend(native.Arguments):
@@ -44,16 +44,17 @@ def attend(
     query: Tensor,  # (R, D) scaled
     keys: Tensor,  # (R, slots, D)
     values: Tensor,
-    first: int,  # the slots that are seen
+    first: int,  # the slots that are seen, of which the first stands for `again` more
     last: int,
+    again: int,
     added: Optional[Tensor],  # (R, M)
     keep: Optional[Tensor],  # (B, H, M) under dropout
     out: Tensor,  # (R, D), which is written
 ) -> Tensor:
     """-> weights before dropout (R, M)."""
-    weights = query.new_empty(query.size(0), last - first)
+    weights = query.new_empty(query.size(0), again + last - first)
     arguments = _Attend(
-        **_slots(keys, values, first, last, keep), query=query.contiguous(), added=native.packed(added), out=out,
+        **_slots(keys, values, first, last, again, keep), query=query.contiguous(), added=native.packed(added), out=out,
         weights=weights,
     )  # fmt: skip
     native.library().feedback_attend_step(ctypes.byref(arguments))
@@ -66,6 +67,7 @@ def attend_back(
     values: Tensor,
     first: int,
     last: int,
+    again: int,
     weights: Tensor,  # (R, M) before dropout
     keep: Optional[Tensor],  # (B, H, M)
     kept: Tensor,  # (R, D): a copy of d_out goes there
@@ -75,14 +77,14 @@ def attend_back(
     """-> gradient of the query (R, D)."""
     d_query = torch.empty_like(kept) if want_query else None
     arguments = _AttendBack(
-        **_slots(keys, values, first, last, keep), d_out=d_out.contiguous(), weights=weights, kept=kept,
+        **_slots(keys, values, first, last, again, keep), d_out=d_out.contiguous(), weights=weights, kept=kept,
         d_scores=d_scores, d_query=d_query,
     )  # fmt: skip
     native.library().feedback_attend_step_back(ctypes.byref(arguments))
     return d_query
 
 
-def _slots(keys: Tensor, values: Tensor, first: int, last: int, keep: Optional[Tensor]) -> dict:
+def _slots(keys: Tensor, values: Tensor, first: int, last: int, again: int, keep: Optional[Tensor]) -> dict:
     rows, slots, width = keys.shape
     stride = 0
     if keep is not None:
@@ -90,8 +92,8 @@ def _slots(keys: Tensor, values: Tensor, first: int, last: int, keep: Optional[T
             keep = keep.contiguous()
         stride = keep.stride(1)
     return dict(
-        keys=keys, values=values, keep=keep, rows=rows, slots=slots, width=width, first=first, count=last - first,
-        keep_stride=stride,
+        keys=keys, values=values, keep=keep, rows=rows, slots=slots, width=width, first=first,
+        count=again + last - first, again=again, keep_stride=stride,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ struct Slots {  // seen by R queries of D numbers, each with slots of its own
     const float* keys;    // (R, slots, D)
     const float* values;  // as keys
     const uint8_t* keep;  // (R, count), rows `keep_stride` apart: which weights dropout leaves; or null
-    int64_t rows, slots, width, first, count, keep_stride;
+    int64_t rows, slots, width, first, count, again, keep_stride;  // the first of the count stands for `again` more
 };
 
 struct Attend {
@@ -73,13 +73,24 @@ static void products(const Slots& s, const float* vectors, const float* x, float
     const __mmask16 last = lanes(s.width - (N - 1) * LANES);
     __m512 of_x[N], of_slot[N];
     read<N>(of_x, x, last);
-    for (int64_t j = 0; j < s.count; j++) {
-        read<N>(of_slot, vectors + j * s.width, last);
+    for (int64_t j = s.again; j < s.count; j++) {
+        read<N>(of_slot, vectors + (j - s.again) * s.width, last);
         __m512 even = _mm512_mul_ps(of_x[0], of_slot[0]), odd = _mm512_setzero_ps();
 #pragma GCC unroll 8
         for (int n = 1; n < N; n++) (n % 2 ? odd : even) = _mm512_fmadd_ps(of_x[n], of_slot[n], n % 2 ? odd : even);
         out[j] = _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
     }
+    std::fill(out, out + s.again, out[s.again]);
+}
+
+static float sum_of_kept(const float* weights, const uint8_t* keep, int64_t count) {
+    __m512 total = _mm512_setzero_ps();
+    for (int64_t j = 0; j < count; j += LANES) {
+        __mmask16 left = lanes(count - j);
+        if (keep) left = _mm_mask_cmpneq_epi8_mask(left, _mm_maskz_loadu_epi8(left, keep + j), _mm_setzero_si128());
+        total = _mm512_add_ps(total, _mm512_maskz_loadu_ps(left, weights + j));
+    }
+    return _mm512_reduce_add_ps(total);
 }
 
 template <int N>
@@ -88,13 +99,14 @@ static void weighted_sum(const Slots& s, const float* vectors, const float* weig
     __m512 sums[N], of_slot[N];
 #pragma GCC unroll 8
     for (int n = 0; n < N; n++) sums[n] = _mm512_setzero_ps();
-    for (int64_t j = 0; j < s.count; j++) {
-        if (keep && !keep[j]) continue;
-        const __m512 weight = _mm512_set1_ps(weights[j]);
-        read<N>(of_slot, vectors + j * s.width, last);
+    auto add = [&](float weight, int64_t slot) {
+        read<N>(of_slot, vectors + slot * s.width, last);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; n++) sums[n] = _mm512_fmadd_ps(weight, of_slot[n], sums[n]);
-    }
+        for (int n = 0; n < N; n++) sums[n] = _mm512_fmadd_ps(_mm512_set1_ps(weight), of_slot[n], sums[n]);
+    };
+    if (s.again) add(sum_of_kept(weights, keep, s.again), 0);
+    for (int64_t j = s.again; j < s.count; j++)
+        if (!keep || keep[j]) add(weights[j], j - s.again);
     write<N>(out, sums, last);
 }
 

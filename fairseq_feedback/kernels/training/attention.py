@@ -12,7 +12,7 @@ from torch import Tensor
 from ..attention import at_least_float32
 from ..visible import first_visible
 from .forward import Constants, Kept, Leaves
-from .slots import Dots, Sums, attend_back
+from .slots import Dots, Sums, Window, attend_back
 
 
 class Attention:
@@ -32,18 +32,17 @@ class Attention:
     def enter(
         self,
         queries: List[Tensor],  # (n, B, A), one for each layer
-        oldest: int,  # what the block sees: slots oldest..newest-1
-        newest: int,
+        window: Window,  # what the block sees
         hidden: Optional[Tensor],  # (B or 1, n or 1, W), True = not to be seen
         keep: Optional[List[Tensor]],  # (n, B, H, W), one for each layer
     ) -> None:
-        n, layers, window = queries[0].size(0), len(queries), newest - oldest
-        self.layers, self.oldest, self.newest = layers, oldest, newest
-        self.seen_keys = self.all_keys[:, oldest:newest]
+        n, layers = queries[0].size(0), len(queries)
+        self.layers, self.window = layers, window
+        self.seen_keys = self.all_keys[:, window.first : window.last]
         self.queries = self._by_head(torch.stack(queries, dim=1))
         scores = self.scores()
         if hidden is not None:
-            scores.view(self.rows, -1, n, layers, window).masked_fill_(hidden[:, None, :, None], float("-inf"))
+            scores.view(self.rows, -1, n, layers, scores.size(2)).masked_fill_(hidden[:, None, :, None], float("-inf"))
         self.attn = torch.softmax(scores.transpose(0, 1), dim=-1, dtype=at_least_float32(scores))
         self.used, self.keep = self.attn.to(scores.dtype), None
         if keep is not None:
@@ -55,24 +54,23 @@ class Attention:
 
     def scores(self) -> Tensor:
         """(B·H, n·layers, W)."""
-        return torch.bmm(self.queries, self.seen_keys.transpose(1, 2))
+        return self.window.repeat(torch.bmm(self.queries, self.seen_keys.transpose(1, 2)))
 
     def step(self, i: int, layer: int, d_heads: Tensor, want_query: bool = True) -> Optional[Tensor]:
         """d_heads (B, A) at the block's step i -> gradient of its query (B, A)."""
         attn, d_scores, kept = self.steps[i * self.layers + layer]
         keep = None if self.keep is None else self.keep[i * self.layers + layer].view(self.rows, -1, attn.size(1))
-        slots = self.keys, self.values, self.oldest, self.newest
-        return attend_back(d_heads, *slots, attn, keep, kept, d_scores, want_query)
+        return attend_back(d_heads, self.keys, self.values, self.window, attn, keep, kept, d_scores, want_query)
 
     def d_queries(self, layer: int) -> Tensor:
         """Of all steps of the block, (n, B, A)."""
-        d_scores = self.d_scores[layer :: self.layers].transpose(0, 1)
+        d_scores = self.window.add_up(self.d_scores[layer :: self.layers].transpose(0, 1))
         d = torch.bmm(d_scores.to(self.seen_keys.dtype), self.seen_keys)
         return d.transpose(0, 1).reshape(d.size(1), self.rows, -1)
 
     def of_slot(self, slot: int, i: int) -> Tensor:
         """Gradient of a slot's key and value (2, B·H, D), from the block's steps i and later."""
-        start, column = i * self.layers, slot - self.oldest
+        start, column = i * self.layers, slot - self.window.first + self.window.again
 
         def part(weights: Tensor, vectors: Tensor) -> Tensor:
             weights = weights[start:, :, column].to(vectors.dtype).t().unsqueeze(2).transpose(1, 2)
@@ -84,8 +82,8 @@ class Attention:
         """Add the block's gradients of the slots before `end` to those of all slots (B·H, M, D)."""
 
         def add(total: Tensor, weights: Tensor, vectors: Tensor) -> None:
-            weights = weights[..., : end - self.oldest].to(vectors.dtype).permute(1, 2, 0)
-            total[:, self.oldest : end] += torch.bmm(weights, vectors)
+            weights = self.window.add_up(weights)[..., : end - self.window.first].to(vectors.dtype).permute(1, 2, 0)
+            total[:, self.window.first : end] += torch.bmm(weights, vectors)
 
         add(d_keys, self.d_scores, self.queries)
         add(d_values, self.used, self._by_head(self.d_heads))
@@ -102,7 +100,8 @@ class MemoryAttention(Attention):
         self, keys: Tensor, values: Tensor, leaves: Leaves, c: Constants, kept: List[Kept], group: int, groups: int
     ):
         super().__init__(keys, values, leaves.x.size(1))
-        self.c, self.carried, self.groups = c, keys.size(1) - leaves.x.size(0), groups
+        self.c, self.groups = c, groups
+        self.before = c.more_zeros + keys.size(1) - leaves.x.size(0)  # slots, the first step
         self.layers_queries = [leaves.query if k.query is None else k.query for k in kept][group::groups]
         self.dropped = [d.memory_attn for d in c.dropout][group::groups]
         self.group, self.positions = group, leaves.positions
@@ -162,16 +161,17 @@ class MemoryAttention(Attention):
 
     def _window(self, i: int) -> Tuple[slice, int]:
         """What the block's step i sees: columns of the block's slots, and how many."""
-        last = self.carried + self.start + i
+        last = self.before + self.start + i
         first = first_visible(last, self.c.settings.span)
         return slice(first - self.oldest, last - self.oldest), last - first
 
     def enter_block(self, start: int, stop: int) -> None:
         self.start, self.stop = start, stop
         span, left_pad = self.c.settings.span, self.c.left_pad
-        oldest, newest = first_visible(self.carried + start, span), self.carried + stop - 1
+        oldest, newest = first_visible(self.before + start, span), self.before + stop - 1
+        self.oldest = oldest
         slot = torch.arange(oldest, newest, device=self.all_keys.device)
-        last = torch.arange(self.carried + start, self.carried + stop, device=self.all_keys.device)[:, None]
+        last = torch.arange(self.before + start, self.before + stop, device=self.all_keys.device)[:, None]
         hidden = slot >= last  # n x W
         if span > 0:
             hidden = hidden | (slot < last - span)
@@ -181,4 +181,5 @@ class MemoryAttention(Attention):
         keep = None
         if self.dropped and self.dropped[0] is not None:
             keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
-        self.enter([q[start:stop] for q in self.layers_queries], oldest, newest, hidden, keep)
+        window = Window.of(oldest, newest, self.c.more_zeros)
+        self.enter([q[start:stop] for q in self.layers_queries], window, hidden, keep)

@@ -46,7 +46,8 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
             values=[w.values[i] for i in kept],
             norms=[w.norms[i] for i in kept] if w.norms else [],
         )
-    keys, values = reference.project_memory(inputs.memory, w, settings)
+    memory = reference.memory_before(inputs._replace(zeros=min(inputs.zeros, 1)))
+    keys, values = reference.project_memory(memory, w, settings)
     layers = [inputs.weights.layers[i] for i in kept]
     query, layers[0] = _first_query(x, layers[0], settings, keys.size(4))
     leaves = Leaves(
@@ -70,6 +71,7 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         inputs.left_pad,
         None if cross is None else cross.padding,
         dtype,
+        max(0, inputs.zeros - 1),
         kept.index(inputs.attn_layer) if inputs.attn_layer in kept else -1,
     )
     tensors, spec = tree_flatten(leaves)

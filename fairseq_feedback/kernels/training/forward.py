@@ -14,7 +14,7 @@ from ..reference import activate, blank_padding, norm
 from ..visible import first_visible, hidden_slots
 from ..weights import Affine, LayerDropout, LayerWeights, Settings
 from .norms import add_norm
-from .slots import Dots, Sums, attend
+from .slots import Dots, Sums, Window, attend
 
 # Activations whose derivative is a function of their value: that is what is kept of them.
 KNOWN_BY_VALUE = ("relu", "tanh", "linear")
@@ -25,7 +25,7 @@ class Leaves(NamedTuple):
 
     x: Tensor  # (T, B, C) embedded input
     query: Tensor  # (T, B, A) of the first layer, which depends on x alone (7)
-    keys: Tensor  # (G, B, H, N, D) of the slots before the first step
+    keys: Tensor  # (G, B, H, N, D) of the slots before the first step, N without those that are not stored
     values: Tensor  # (G, B, H, N, D)
     mix: Tensor  # (L + 1) after the softmax
     layers: List[LayerWeights]  # L
@@ -46,6 +46,7 @@ class Constants(NamedTuple):
     left_pad: Optional[Tensor]  # (B)
     cross_padding: Optional[Tensor]  # (B, S)
     dtype: torch.dtype  # of the products: that of x, or autocast's
+    more_zeros: int  # slots of zeros that are not stored: the first slot stands for them, too
     attn_layer: int  # layer whose cross-attention is returned, -1 = none
 
 
@@ -85,9 +86,9 @@ def forward(
     backward needs of each layer."""
     x, s = leaves.x, c.settings
     steps, rows, width = x.shape
-    groups, _, heads, carried, head_width = leaves.keys.shape
+    groups, _, heads, before, head_width = leaves.keys.shape
     outputs, memory = torch.empty_like(x), torch.empty_like(x)
-    shape = (rows * heads, carried + steps, head_width)
+    shape = (rows * heads, before + steps, head_width)
     keys = [Dots(*shape, leaves.query).write(0, k.flatten(0, 1)) for k in leaves.keys]
     values = [Sums(*shape, leaves.query).write(0, v.flatten(0, 1)) for v in leaves.values]
     kept = _allocate(leaves, c) if save else []
@@ -95,7 +96,7 @@ def forward(
     project = [_MemoryProjection(leaves, c, g) for g in range(groups)]
     attns: List[Tensor] = []
     for t in range(steps):
-        last = carried + t
+        last = c.more_zeros + before + t
         first = first_visible(last, s.span)
         time = last - s.init_slots  # counts the steps that a carried memory stands for
         hidden = mask_bias(hidden_slots(c.left_pad, time, first, last), heads, c.dtype)
@@ -111,8 +112,8 @@ def forward(
         memory[t] = m = blank_padding(m, c.left_pad, time)
         for g in range(groups):
             k, v = project[g].step(m)
-            keys[g].write(last, k)
-            values[g].write(last, v)
+            keys[g].write(before + t, k)
+            values[g].write(before + t, v)
         if not (save and s.pre_norm):  # there the last layer has written it
             outputs[t] = states[-1]
     return outputs, memory, keys, values, torch.stack(attns) if attns else None, kept
@@ -149,7 +150,7 @@ class _Layer:
         w, rows = leaves.layers[index], leaves.x.size(1)
         scale = scales(c.settings, c.dropout, leaves.query.size(2) // c.settings.heads)
         self.w, self.s, self.rows = w, c.settings, rows
-        self.positions = leaves.positions
+        self.positions, self.more_zeros = leaves.positions, c.more_zeros
         self.span = None if leaves.spans is None else leaves.spans[index]
         self.keep = of_layer(c.dropout, index)
         self.first_queries = leaves.query if index == 0 else None
@@ -206,7 +207,8 @@ class _Layer:
         dropped = None if keep.memory_attn is None else keep.memory_attn[t, :, :, first:last]
         vectors = None if self.positions is None else self.positions[self.positions.size(0) - last + first :]
         added = self._added(hidden, first, last)
-        z, _ = attend(query, keys, values, first, last, vectors, added, dropped, _at(kept.attn, t))
+        window = Window.of(first, last, self.more_zeros)
+        z, _ = attend(query, keys, values, window, vectors, added, dropped, _at(kept.attn, t))
         x, normed = self._leave(0, x, self.attn_out(z), keep.attn_out, t)
 
         attn: Optional[Tensor] = None
@@ -214,7 +216,7 @@ class _Layer:
             query = self.cross_query(normed, out=_at(kept.cross_query, t))
             keys, values, dropped = self.cross_keys, self.cross_values, _at(keep.cross_attn, t)
             out = _at(kept.cross_attn, t)
-            z, attn = attend(query, keys, values, 0, keys.slots, None, self.cross_hidden, dropped, out)
+            z, attn = attend(query, keys, values, Window(0, keys.slots, 0), None, self.cross_hidden, dropped, out)
             x, normed = self._leave(1, x, self.cross_out(z), keep.cross_out, t)
 
         relu = self.s.activation == "relu"

@@ -6,7 +6,7 @@ of attention are made of those: scores sum the D rows of a tile of 16 slots, wei
 of the slots, weighted by attention. R is B·H. Other shapes: see ../__init__.py.
 """
 
-from typing import Callable, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -18,12 +18,34 @@ from .. import products
 TILE = 16  # slots: one register of 16 floats
 
 
+class Window(NamedTuple):
+    """M slots that are seen: those stored as first..last-1, of which the first stands for `again` more."""
+
+    first: int
+    last: int
+    again: int
+
+    @classmethod
+    def of(cls, first: int, last: int, not_stored: int) -> "Window":
+        """The slots first..last-1 of a memory whose first slot is stored once for itself and `not_stored` others."""
+        return cls(max(0, first - not_stored), last - not_stored, max(0, not_stored - first))
+
+    def repeat(self, x: Tensor) -> Tensor:
+        """Of what is stored -> of what is seen, in the last dimension."""
+        return x if self.again == 0 else torch.cat([x[..., :1].expand(*x.shape[:-1], self.again), x], dim=-1)
+
+    def add_up(self, x: Tensor) -> Tensor:
+        """Weights of what is seen -> of what is stored."""
+        if self.again == 0:
+            return x
+        return torch.cat([x[..., : self.again + 1].sum(-1, keepdim=True), x[..., self.again + 1 :]], dim=-1)
+
+
 def attend(
     query: Tensor,  # (B, A) scaled
     keys: "Dots",
     values: "Sums",
-    first: int,  # the M slots that are seen
-    last: int,
+    window: Window,
     vectors: Optional[Tensor],  # (M, D) added to the keys
     added: Optional[Tensor],  # (R, M) to the scores
     keep: Optional[Tensor],  # (B, H, M) under dropout
@@ -36,16 +58,16 @@ def attend(
         if vectors is not None:
             of_vectors = torch.mm(query_of_heads, vectors.t())
             added = of_vectors if added is None else of_vectors.add_(added)
-        attn = native.attend(query_of_heads, keys.data, values.data, first, last, added, keep, out)
+        attn = native.attend(query_of_heads, keys.data, values.data, *window, added, keep, out)
         return out, attn
-    scores = keys.dot(query_of_heads, first, last)
+    scores = window.repeat(keys.dot(query_of_heads, window.first, window.last))
     if vectors is not None:
         scores = torch.addmm(scores, query_of_heads, vectors.t())
     if added is not None:
         scores = scores + added
     attn = torch.softmax(scores, dim=-1)
     used = attn if keep is None else attn * keep.reshape(attn.shape)
-    z = values.sum(used, first, last).view_as(query)
+    z = values.sum(window.add_up(used), window.first, window.last).view_as(query)
     return (z if out is None else out.copy_(z)), attn
 
 
@@ -53,8 +75,7 @@ def attend_back(
     d_heads: Tensor,  # (B, A)
     keys: "Sums",
     values: "Dots",
-    first: int,
-    last: int,
+    window: Window,
     attn: Tensor,  # (R, M) before dropout
     keep: Optional[Tensor],  # (B, H, M)
     kept: Tensor,  # (B, A): a copy of d_heads goes there
@@ -64,13 +85,15 @@ def attend_back(
     """The way back (9) -> gradient of the query (B, A)."""
     rows = attn.size(0)
     if native.can_attend(d_heads, d_heads.numel() // rows):
-        return native.attend_back(d_heads, keys.data, values.data, first, last, attn, keep, kept, d_scores, want_query)
+        return native.attend_back(d_heads, keys.data, values.data, *window, attn, keep, kept, d_scores, want_query)
     kept.copy_(d_heads)
-    d_attn = values.dot(d_heads.view(rows, -1), first, last)
+    d_attn = window.repeat(values.dot(d_heads.view(rows, -1), window.first, window.last))
     if keep is not None:
         d_attn = d_attn * keep.reshape(d_attn.shape)
     _softmax_backward(d_attn.to(attn.dtype), attn, d_scores)
-    return keys.sum(d_scores.to(d_heads.dtype), first, last).view_as(d_heads) if want_query else None
+    if not want_query:
+        return None
+    return keys.sum(window.add_up(d_scores).to(d_heads.dtype), window.first, window.last).view_as(d_heads)
 
 
 def _softmax_backward(d: Tensor, attn: Tensor, out: Tensor) -> None:
