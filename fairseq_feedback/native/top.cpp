@@ -69,4 +69,4 @@ extern "C" void feedback_top(const Top* t) {
         top_of_row(t->x + row * t->width, t->values + row * t->k, t->places + row * t->k, t->width, t->k);
 }
 
-extern "C" int feedback_interface() { return 2; }
+extern "C" int feedback_interface() { return 3; }
