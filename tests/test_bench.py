@@ -89,6 +89,11 @@ def test_what_fails_the_gate_is_not_timed(mistake, monkeypatch, case):
     assert mistake("--cases", case).startswith(f"{case} is not timed: with feedback, ")
 
 
+def test_the_gate_of_zero_slots(bench):
+    (found,) = bench.parity.check(bench.CASES["lm-first-block"], "cpu")
+    assert found["system"] == "feedback, relative positions" and found["difference"] < 1e-5
+
+
 def test_an_unknown_case(mistake):
     assert mistake("--cases", "quick-lm", "no-such") == (
         "--cases no-such: give some of lm-512-b64, lm-512-b16, lm-256-b64, lm-deep-b8, lm-first-block, "

@@ -96,6 +96,7 @@ def test_any_shape(
     )  # fmt: skip
     if counted:
         p.zeros, p.memory = init_slots, p.memory[:0]
+        p.left_pad = torch.arange(rows) % steps
     compare(p, 1e-9 if double else 1e-5)
 
 
@@ -135,7 +136,7 @@ def test_float32_in_the_order_of_a_batch_and_with_frozen_weights():
 def gradients_in(dtype, kernel, autocast=None, **options):
     """Of a run in that precision, every one in float64."""
     p = Problem(steps=20, rows=4, width=16, ffn=24, activation="tanh", scale=0.3, dtype=dtype, **options)
-    p.memory = p.randn(*p.memory.shape)
+    p.memory, p.zeros = p.randn(*p.memory.shape), 9 if p.memory_weights.spans is not None else 0
     for tensor in p.tensors():
         tensor.requires_grad_()
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
@@ -149,7 +150,7 @@ def gradients_in(dtype, kernel, autocast=None, **options):
 @pytest.mark.parametrize("autocast", [False, True], ids=["half", "autocast"])
 @pytest.mark.parametrize(
     "options",
-    [dict(pre_norm=False), dict(pre_norm=True), dict(pre_norm=True, source=0, reach=21, ramp=5, head_width=6)],
+    [dict(pre_norm=False), dict(pre_norm=True), dict(pre_norm=True, source=0, reach=30, ramp=5, head_width=6)],
     ids=["post_norm", "pre_norm", "distances"],
 )
 def test_half_precision_is_as_exact_as_the_reference(dtype, autocast, options):
@@ -180,6 +181,7 @@ def test_nothing_unwritten_is_read(short_blocks, monkeypatch):
     for options in ({}, dict(span=2, pre_norm=True), dict(p=(0.3, 0.2, 0.1), shared=False)):
         for dtype in (torch.float64, torch.float32):
             p = Problem(steps=8, scale=0.3, dtype=dtype, **options)
+            p.zeros = 3
             p.draw_dropout()
             compare(p, 1e-5)
 
@@ -194,6 +196,7 @@ def on_device(p, device):
 def test_the_host_never_waits_for_the_device(pre_norm):
     """On the meta device there are no values to wait for: any look at one is an error. A CUDA graph needs that."""
     p = Problem(steps=20, pre_norm=pre_norm, span=3, p=(0.3, 0.2, 0.1))
+    p.zeros = 2
     p.draw_dropout()
     p.left_pad = torch.tensor([0, 1, 2])
     p.layer_kept = [True, False]
@@ -208,6 +211,7 @@ def test_the_host_never_waits_for_the_device(pre_norm):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_gpu_equals_cpu(dtype):
     p = Problem(steps=40, p=(0.3, 0.2, 0.1), pre_norm=True, scale=0.3, dtype=dtype)
+    p.zeros = 5
     p.draw_dropout()
     results = []
     for device in ("cpu", "cuda"):
@@ -267,7 +271,8 @@ class Segments:
 
 def test_segments(short_blocks):
     for pre_norm in (False, True):
-        p = Problem(steps=40, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), scale=0.3)
+        p = Problem(steps=40, pre_norm=pre_norm, p=(0.3, 0.2, 0.1), scale=0.3, span=9)
+        p.zeros = 4
         p.draw_dropout()
         p.left_pad = torch.tensor([0, 5, 2])
         compare(p, 1e-9, kernel=Segments)

@@ -31,7 +31,7 @@ from .weights import (
 
 def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """T steps -> outputs (T, B, C), memory (T, B, C) or (T, B, L, C), cross-attention (T, B, H, S)."""
-    keys, values = project_memory(memory_before(inputs), inputs.weights.memory, inputs.settings)
+    keys, values = project_memory(with_zeros(inputs.memory, inputs.zeros), inputs.weights.memory, inputs.settings)
     outputs: List[Tensor] = []
     memories: List[Tensor] = []
     attns: List[Tensor] = []
@@ -47,11 +47,13 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     return stacked(outputs, memories, attns)
 
 
-def memory_before(inputs: Inputs) -> Tensor:
-    """All that stands before the first step."""
-    shape = list(inputs.memory.size())
-    shape[0] = inputs.zeros
-    return torch.cat([inputs.memory.new_zeros(shape), inputs.memory]) if inputs.zeros > 0 else inputs.memory
+def with_zeros(memory: Tensor, zeros: int) -> Tensor:
+    """A memory (N, B, C) or (N, B, L, C) with so many zero vectors in front."""
+    if zeros == 0:
+        return memory
+    shape = list(memory.size())
+    shape[0] = zeros
+    return torch.cat([memory.new_zeros(shape), memory])
 
 
 def stacked(
@@ -65,7 +67,7 @@ def stacked(
 
 def attention_maps(inputs: Inputs) -> AttentionMaps:
     """Of a run with one row, none of whose layers is dropped."""
-    keys, values = project_memory(memory_before(inputs), inputs.weights.memory, inputs.settings)
+    keys, values = project_memory(with_zeros(inputs.memory, inputs.zeros), inputs.weights.memory, inputs.settings)
     total = keys.size(3) + inputs.x.size(0)
     memory, source = [], []
     for t in range(inputs.x.size(0)):

@@ -59,7 +59,7 @@ class Settings(NamedTuple):
     activation: str
     span: int  # how many memory slots a step sees; 0 = all of them
     sees_itself: bool  # the newest of these is the step's own, as in a transformer
-    init_slots: int  # slots of zeros that stand before the first step
+    init_slots: int  # slots before step 0, of zeros or carried: padding and time are counted from there
     dropout: float
     attention_dropout: float
     activation_dropout: float
@@ -90,8 +90,8 @@ class Inputs(NamedTuple):
     """What a kernel computes T steps from."""
 
     x: Tensor  # (T, B, C) embedded input
-    zeros: int  # so many zero vectors stand before the first step, and after them
-    memory: Tensor  # (N, B, C) or (N, B, L, C) what an earlier block has left
+    zeros: int  # so many zero vectors come first
+    memory: Tensor  # (N, B, C) or (N, B, L, C), then what an earlier block has left
     weights: Weights
     cross: Optional[CrossMemory]
     left_pad: Optional[Tensor]  # (B) padded steps at the start of each row

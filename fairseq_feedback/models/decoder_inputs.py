@@ -39,7 +39,7 @@ class DecoderInputs(DecoderWeights):
         return padding.long().cumprod(dim=1).sum(dim=1)
 
     def zero_slots(self, rows: int, slots: int, like: Tensor) -> Tensor:
-        """The memory before the first step, (N, B, C) or (N, B, L, C)."""
+        """A memory of zero vectors, (N, B, C) or (N, B, L, C)."""
         shape = [slots, rows, self.embed_dim]
         if self.memory_of_layers:
             shape.insert(2, self.num_layers)

@@ -39,7 +39,7 @@ class TeacherForcing(DecoderInputs):
         cross = self.project_source(encoder_out, weights)
         zeros, start = 0, memory
         if start is None:
-            zeros, start = self.init_slots(reach), self.zero_slots(x.size(1), 0, x)
+            zeros, start = self.init_slots(reach), self.zero_slots(x.size(1), 0, x)  # which is empty
         elif reach > 0:
             start = start[-reach:]
         slots = zeros + start.size(0)

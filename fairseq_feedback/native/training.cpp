@@ -11,7 +11,9 @@ struct Slots {  // seen by R queries of D numbers, each with slots of its own
     const float* keys;    // (R, slots, D)
     const float* values;  // as keys
     const uint8_t* keep;  // (R, count), rows `keep_stride` apart: which weights dropout leaves; or null
-    int64_t rows, slots, width, first, count, again, keep_stride;  // the first of the count stands for `again` more
+    int64_t rows, slots, width, first;
+    int64_t count, again;  // are seen; the first one stands for `again` of these, too
+    int64_t keep_stride;
 };
 
 struct Attend {
@@ -152,7 +154,7 @@ template <class Arguments>
 static void for_rows(const Arguments& a, void (*const functions[])(const Arguments&, int64_t, std::vector<float>&)) {
     const Slots& s = a.slots;
     const auto function = functions[(s.width + LANES - 1) / LANES - 1];
-#pragma omp parallel if (s.rows * s.count * s.width > MANY)
+#pragma omp parallel if (s.rows * (s.count - s.again) * s.width > MANY)
     {
         std::vector<float> room(s.count + LANES);
 #pragma omp for

@@ -101,7 +101,8 @@ class MemoryAttention(Attention):
     ):
         super().__init__(keys, values, leaves.x.size(1))
         self.c, self.groups = c, groups
-        self.before = c.more_zeros + keys.size(1) - leaves.x.size(0)  # slots, the first step
+        # Slots before the first step, those that are not stored among them.
+        self.before = c.not_stored + keys.size(1) - leaves.x.size(0)
         self.layers_queries = [leaves.query if k.query is None else k.query for k in kept][group::groups]
         self.dropped = [d.memory_attn for d in c.dropout][group::groups]
         self.group, self.positions = group, leaves.positions
@@ -181,5 +182,5 @@ class MemoryAttention(Attention):
         keep = None
         if self.dropped and self.dropped[0] is not None:
             keep = [d[start:stop, :, :, oldest:newest] for d in self.dropped]
-        window = Window.of(oldest, newest, self.c.more_zeros)
+        window = Window.of(oldest, newest, self.c.not_stored)
         self.enter([q[start:stop] for q in self.layers_queries], window, hidden, keep)

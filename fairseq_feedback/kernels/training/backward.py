@@ -38,7 +38,7 @@ def backward(
     """-> the gradient of every input."""
     x, s = leaves.x, c.settings
     steps, rows, _ = x.shape
-    before, groups, block = keys[0].size(1) - steps, len(keys), block_length(rows)
+    stored, groups, block = keys[0].size(1) - steps, len(keys), block_length(rows)
     total = _totals(leaves)
     d_kv = keys[0].new_zeros((2, groups, *keys[0].shape), dtype=at_least_float32(keys[0]))
     attentions = [MemoryAttention(keys[g], values[g], leaves, c, kept, g, groups) for g in range(groups)]
@@ -55,7 +55,7 @@ def backward(
             projection.enter_block(memory[start:stop])
 
         for t in range(stop - 1, start - 1, -1):
-            i, slot = t - start, before + t
+            i, slot = t - start, stored + t
             dm = torch.zeros_like(x[t]) if d_memory is None else d_memory[t]
             if t + 1 < steps:
                 for g in range(groups):
@@ -64,7 +64,7 @@ def backward(
                         d_slot = d_slot + attentions[g].of_slot(slot, i + 1)  # (14)
                     dm = dm + projections[g].step(i, d_slot)  # (13)
             if c.left_pad is not None:
-                dm = dm.masked_fill((c.left_pad > c.more_zeros + slot - s.init_slots)[:, None], 0.0)
+                dm = dm.masked_fill((c.left_pad > c.not_stored + slot - s.init_slots)[:, None], 0.0)
             d_m[i] = dm
             shares = (leaves.mix[:, None, None] * dm).unbind()  # (10)
             dy = shares[-1] if d_outputs is None else shares[-1] + d_outputs[t]
@@ -73,7 +73,7 @@ def backward(
             total.x[t] = dy
 
         for g in range(groups):
-            attentions[g].add_slots(d_kv[0, g], d_kv[1, g], before + start)  # (15)
+            attentions[g].add_slots(d_kv[0, g], d_kv[1, g], stored + start)  # (15)
             projections[g].leave_block(min(stop, steps - 1) - start, total)
         total.query[start:stop] = attentions[0].d_queries(0)
         for attention in attentions:
@@ -87,7 +87,7 @@ def backward(
         total.mix[-1] += torch.sum(state * d_m[: stop - start], dtype=total.mix.dtype)
 
     total = tree_map(lambda i, d: None if i is None else d.to(i.dtype), leaves, total)
-    d_initial = d_kv[:, :, :, :before].to(c.dtype).view(2, groups, rows, s.heads, before, -1)
+    d_initial = d_kv[:, :, :, :stored].to(c.dtype).view(2, groups, rows, s.heads, stored, keys[0].size(2))
     return total._replace(keys=d_initial[0], values=d_initial[1])
 
 

@@ -46,7 +46,7 @@ def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
             values=[w.values[i] for i in kept],
             norms=[w.norms[i] for i in kept] if w.norms else [],
         )
-    memory = reference.memory_before(inputs._replace(zeros=min(inputs.zeros, 1)))
+    memory = reference.with_zeros(inputs.memory, min(inputs.zeros, 1))
     keys, values = reference.project_memory(memory, w, settings)
     layers = [inputs.weights.layers[i] for i in kept]
     query, layers[0] = _first_query(x, layers[0], settings, keys.size(4))

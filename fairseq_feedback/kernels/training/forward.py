@@ -46,7 +46,7 @@ class Constants(NamedTuple):
     left_pad: Optional[Tensor]  # (B)
     cross_padding: Optional[Tensor]  # (B, S)
     dtype: torch.dtype  # of the products: that of x, or autocast's
-    more_zeros: int  # slots of zeros that are not stored: the first slot stands for them, too
+    not_stored: int  # slots of zeros that the first slot stands for, too
     attn_layer: int  # layer whose cross-attention is returned, -1 = none
 
 
@@ -86,9 +86,9 @@ def forward(
     backward needs of each layer."""
     x, s = leaves.x, c.settings
     steps, rows, width = x.shape
-    groups, _, heads, before, head_width = leaves.keys.shape
+    groups, _, heads, stored, head_width = leaves.keys.shape
     outputs, memory = torch.empty_like(x), torch.empty_like(x)
-    shape = (rows * heads, before + steps, head_width)
+    shape = (rows * heads, stored + steps, head_width)
     keys = [Dots(*shape, leaves.query).write(0, k.flatten(0, 1)) for k in leaves.keys]
     values = [Sums(*shape, leaves.query).write(0, v.flatten(0, 1)) for v in leaves.values]
     kept = _allocate(leaves, c) if save else []
@@ -96,15 +96,16 @@ def forward(
     project = [_MemoryProjection(leaves, c, g) for g in range(groups)]
     attns: List[Tensor] = []
     for t in range(steps):
-        last = c.more_zeros + before + t
+        last = c.not_stored + stored + t
         first = first_visible(last, s.span)
+        window = Window.of(first, last, c.not_stored)
         time = last - s.init_slots  # counts the steps that a carried memory stands for
         hidden = mask_bias(hidden_slots(c.left_pad, time, first, last), heads, c.dtype)
         states = [x[t]]
         normed = x[t]
         for i, layer in enumerate(layers):
             g = i % groups
-            y, normed, attn = layer.step(states[-1], normed, t, keys[g], values[g], hidden, first, last)
+            y, normed, attn = layer.step(states[-1], normed, t, keys[g], values[g], hidden, window, first, last)
             states.append(y)
             if i == c.attn_layer and attn is not None:
                 attns.append(attn.view(rows, heads, -1))
@@ -112,8 +113,8 @@ def forward(
         memory[t] = m = blank_padding(m, c.left_pad, time)
         for g in range(groups):
             k, v = project[g].step(m)
-            keys[g].write(before + t, k)
-            values[g].write(before + t, v)
+            keys[g].write(stored + t, k)
+            values[g].write(stored + t, v)
         if not (save and s.pre_norm):  # there the last layer has written it
             outputs[t] = states[-1]
     return outputs, memory, keys, values, torch.stack(attns) if attns else None, kept
@@ -150,7 +151,7 @@ class _Layer:
         w, rows = leaves.layers[index], leaves.x.size(1)
         scale = scales(c.settings, c.dropout, leaves.query.size(2) // c.settings.heads)
         self.w, self.s, self.rows = w, c.settings, rows
-        self.positions, self.more_zeros = leaves.positions, c.more_zeros
+        self.positions = leaves.positions
         self.span = None if leaves.spans is None else leaves.spans[index]
         self.keep = of_layer(c.dropout, index)
         self.first_queries = leaves.query if index == 0 else None
@@ -197,6 +198,7 @@ class _Layer:
         keys: Dots,
         values: Sums,
         hidden: Optional[Tensor],  # (B·H, last - first)
+        window: Window,  # the slots first..last-1 as they are stored
         first: int,
         last: int,
     ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
@@ -207,7 +209,6 @@ class _Layer:
         dropped = None if keep.memory_attn is None else keep.memory_attn[t, :, :, first:last]
         vectors = None if self.positions is None else self.positions[self.positions.size(0) - last + first :]
         added = self._added(hidden, first, last)
-        window = Window.of(first, last, self.more_zeros)
         z, _ = attend(query, keys, values, window, vectors, added, dropped, _at(kept.attn, t))
         x, normed = self._leave(0, x, self.attn_out(z), keep.attn_out, t)
 

@@ -29,6 +29,7 @@ def unsupported(inputs: Inputs) -> Optional[str]:
 
 def run(inputs: Inputs) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
     """As reference.run."""
+    assert inputs.zeros == 0, "nothing stands before the first step where each sees itself"
     x, s, dropout = inputs.x, inputs.settings, inputs.choices.dropout
     first = first_visible(inputs.memory.size(0) + 1, s.span)
     pieces = _pieces(inputs, first)

@@ -112,7 +112,7 @@ class Dots:
         self.tiled = self.bags is not None
         shape = (rows, -(-slots // TILE), width, TILE) if self.tiled else (rows, slots, width)
         self.data = like.new_empty(shape)
-        self.window: Tuple[int, int] = (0, 0)
+        self.bagged: Tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, x: Tensor) -> "Dots":
@@ -138,8 +138,8 @@ class Dots:
         if not self.tiled:
             return torch.bmm(x[:, None], self.data[:, first:last].transpose(1, 2)).squeeze(1)
         a, b = first // TILE, -(-last // TILE)
-        if self.window != (a, b):
-            self.window = (a, b)
+        if self.bagged != (a, b):
+            self.bagged = (a, b)
             self.index, self.offsets = _bags(rows, self.data.size(1) * width, a * width, b * width, width, x)
         weights = x[:, None].expand(-1, b - a, -1).reshape(-1)
         products = _weighted_sums(self.bags, self.data.view(-1, TILE), self.index, self.offsets, weights).view(rows, -1)
@@ -156,7 +156,7 @@ class Sums:
     def __init__(self, rows: int, slots: int, width: int, like: Tensor):
         self.data = like.new_empty((rows, slots, width))
         self.bags = fast_bags(like, width)
-        self.window: Tuple[int, int] = (0, 0)
+        self.bagged: Tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, x: Tensor) -> "Sums":
@@ -175,8 +175,8 @@ class Sums:
         if self.bags is None:
             return torch.bmm(weights[:, None], self.data[:, first:last]).squeeze(1)
         rows, slots, width = self.data.shape
-        if self.window != (first, last):
-            self.window = (first, last)
+        if self.bagged != (first, last):
+            self.bagged = (first, last)
             self.index, self.offsets = _bags(rows, slots, first, last, last - first, weights)
         return _weighted_sums(self.bags, self.data.view(-1, width), self.index, self.offsets, weights.reshape(-1))
 

@@ -35,7 +35,7 @@ class Stack:
     systems: Tuple[str, ...] = LM
     source: int = 0  # encoder states to attend to; 0 = a language model
     pre_norm: bool = True
-    zero_slots: bool = False  # as many as a step sees stand before the first, as in a text's first block; otherwise one
+    zero_slots: bool = False  # as many as a step sees stand before the first, as in a text's first block
     dropout: float = 0.0
     bf16: bool = False
 
@@ -75,7 +75,7 @@ FULL = [
     Stack("lm-512-b16", 4, 512, 8, 2048, steps=128, rows=16, systems=LM + PEERS),
     Stack("lm-256-b64", 4, 256, 4, 1024, steps=64, rows=64, systems=LM + PEERS),
     Stack("lm-deep-b8", 6, 512, 8, 2048, steps=100, rows=8),
-    Stack("lm-first-block", 4, 512, 8, 2048, 512, 16, (TRANSFORMER, RELATIVE, RELATIVE_REFERENCE), zero_slots=True),
+    Stack("lm-first-block", 4, 512, 8, 2048, 512, 16, (TRANSFORMER, RELATIVE), zero_slots=True),
     Stack("iwslt-decoder", 6, 512, 4, 1024, 30, 128, WITH_OWN, source=30, pre_norm=False, dropout=0.3),
     Step("iwslt-step", "iwslt_de_en", max_tokens=4096, batches=4, systems=WITH_OWN),
 ]

@@ -80,7 +80,7 @@ class FeedbackStack(Stack):
         # With a vector for every distance that there is, a step sees as many slots as without.
         memory = MemoryOptions(
             span=case.steps if positions else 0,
-            init_slots=0 if case.zero_slots else 1,
+            init_slots=0 if case.zero_slots and positions else 1,
             shared_kv=not own,
             head_dim=case.width // case.heads,
             relative_positions=positions,
