@@ -9,7 +9,6 @@ import ctypes
 import functools
 import glob
 import importlib.metadata
-import math
 import os
 from typing import Optional, Tuple
 
@@ -17,8 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-INTERFACE = 3  # as in top.cpp: another one's arguments mean something else
-OUTPUTS, ROWS, LEVELS, TINY = 32, 12, 127, 1e-12  # of float32.cpp and int8.cpp
+INTERFACE = 4  # as in top.cpp: another one's arguments mean something else
+FUNCTIONS = {  # how many addresses each takes, and how many numbers after these
+    "feedback_attend": (11, 9),
+    "feedback_float_product": (4, 4),
+    "feedback_int8_product": (6, 4),
+    "feedback_log_softmax": (1, 2),
+    "feedback_top": (3, 3),
+    "feedback_attend_step": (7, 7),
+    "feedback_attend_step_back": (8, 7),
+    "feedback_add_norm": (7, 2),
+    "feedback_norm_back": (7, 2),
+}
+OUTPUTS, LEVELS, TINY = 32, 127, 1e-12  # of float32.cpp and int8.cpp
 
 
 @functools.lru_cache(maxsize=None)
@@ -39,7 +49,16 @@ def why_not() -> str:
 
 @functools.lru_cache(maxsize=None)
 def library():
-    return ctypes.CDLL(_path())
+    """Its functions take addresses: who calls one holds on to the tensors until it is done."""
+    found = ctypes.CDLL(_path())
+    for name, (addresses, numbers) in FUNCTIONS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = addresses * [ctypes.c_void_p] + numbers * [ctypes.c_int64], None
+    return found
+
+
+def address(x: Optional[Tensor]) -> Optional[int]:
+    return None if x is None else x.data_ptr()
 
 
 def _path() -> str:
@@ -58,41 +77,6 @@ def _may_take(*tensors: Optional[Tensor]) -> bool:
     if torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling() or why_not():
         return False
     return all(x is None or (type(x) is Tensor and x.dtype == torch.float32 and x.is_cpu) for x in tensors)
-
-
-class Arguments(ctypes.Structure):
-    """The fields by name; a tensor gives its address, and lives as long; None is a null pointer."""
-
-    def __init__(self, **fields):
-        self.alive = fields
-        super().__init__(**{k: x.data_ptr() if isinstance(x, Tensor) else x for k, x in fields.items()})
-
-
-def fields(pointers: str, numbers: str):
-    return [(name, ctypes.c_void_p) for name in pointers.split()] + [(name, ctypes.c_int64) for name in numbers.split()]
-
-
-class _Attention(Arguments):
-    _fields_ = fields(
-        "query keys values hidden added zero_key zero_value own_key own_value out weights",
-        "rows heads beams zeros slots width row_stride head_stride hidden_beams",
-    )
-
-
-class _Product(Arguments):
-    _fields_ = fields("x weight bias y", "rows inputs outputs relu")
-
-
-class _Int8Product(Arguments):
-    _fields_ = fields("x weight scales too_much bias y rounded row_scales", "rows inputs outputs relu")
-
-
-class _Top(Arguments):
-    _fields_ = fields("x values places", "rows width k")
-
-
-class _LogSoftmax(Arguments):
-    _fields_ = fields("x", "rows width")
 
 
 def can_attend(query: Tensor, key: Tensor, value: Tensor, *added: Optional[Tensor]) -> bool:
@@ -121,15 +105,13 @@ def attend(
     added = of_positions
     if of_span is not None:
         added = of_span.expand_as(weights) if added is None else added + of_span
-    arguments = _Attention(
-        query=query, keys=key, values=value, hidden=packed(hidden), added=packed(added),
-        zero_key=packed(zero_key), zero_value=packed(zero_value),
-        own_key=packed(own_key), own_value=packed(own_value), out=out, weights=weights,
-        rows=rows, heads=heads, beams=beams, zeros=before, slots=slots, width=width,
-        row_stride=key.stride(0), head_stride=key.stride(1),
-        hidden_beams=1 if hidden is None else hidden.size(1),
+    hidden, added, own_key, own_value = packed(hidden), packed(added), packed(own_key), packed(own_value)
+    zero_key, zero_value = packed(zero_key), packed(zero_value)
+    library().feedback_attend(
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), address(hidden), address(added), address(zero_key),
+        address(zero_value), address(own_key), address(own_value), out.data_ptr(), weights.data_ptr(),
+        rows, heads, beams, before, slots, width, key.stride(0), key.stride(1), 1 if hidden is None else hidden.size(1),
     )  # fmt: skip
-    library().feedback_attend(ctypes.byref(arguments))
     return out, weights
 
 
@@ -154,12 +136,11 @@ class Product:
     def __call__(self, x: Tensor, then: str = "none", out: Optional[Tensor] = None) -> Tensor:
         """`then`: "relu" for a ReLU after it, in the same pass."""
         x = x.float().contiguous()
-        y = x.new_empty(*x.shape[:-1], self.outputs) if out is None else out
-        arguments = _Product(
-            x=x, weight=self.weight, bias=self.bias, y=y, rows=x.numel() // self.inputs, inputs=self.inputs,
-            outputs=self.outputs, relu=int(then == "relu"),
+        y = x.new_empty((*x.shape[:-1], self.outputs)) if out is None else out
+        library().feedback_float_product(
+            x.data_ptr(), self.weight.data_ptr(), address(self.bias), y.data_ptr(),
+            x.numel() // self.inputs, self.inputs, self.outputs, then == "relu",
         )  # fmt: skip
-        library().feedback_float_product(ctypes.byref(arguments))
         return y
 
 
@@ -188,17 +169,13 @@ class Int8Product:
         self.bias = None if bias is None else bias.float().contiguous()
 
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
-        rows = x.float().reshape(-1, self.inputs).contiguous()
-        count = len(rows)
-        y = rows.new_empty(count, self.outputs)
-        rounded = torch.empty(math.ceil(count / ROWS) * ROWS * self.inputs, dtype=torch.uint8)
-        arguments = _Int8Product(
-            x=rows, weight=self.weight, scales=self.scales, too_much=self.too_much, bias=self.bias, y=y,
-            rounded=rounded, row_scales=rows.new_empty(count), rows=count, inputs=self.inputs, outputs=self.outputs,
-            relu=int(then == "relu"),
+        rows = x.float().contiguous()
+        y = rows.new_empty((*x.shape[:-1], self.outputs))
+        library().feedback_int8_product(
+            rows.data_ptr(), self.weight.data_ptr(), self.scales.data_ptr(), self.too_much.data_ptr(),
+            address(self.bias), y.data_ptr(), rows.numel() // self.inputs, self.inputs, self.outputs, then == "relu",
         )  # fmt: skip
-        library().feedback_int8_product(ctypes.byref(arguments))
-        return y.view(*x.shape[:-1], self.outputs).type_as(x)
+        return y.to(x.dtype)
 
 
 def can_normalize(x: Tensor) -> bool:
@@ -207,7 +184,7 @@ def can_normalize(x: Tensor) -> bool:
 
 def log_softmax_(x: Tensor) -> Tensor:
     """The log-softmax of each row, in its place."""
-    library().feedback_log_softmax(ctypes.byref(_LogSoftmax(x=x, rows=len(x), width=x.size(1))))
+    library().feedback_log_softmax(x.data_ptr(), len(x), x.size(1))
     return x
 
 
@@ -219,6 +196,5 @@ def top(x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     """torch.topk of each row; what is not a number counts as minus infinity."""
     x = x.contiguous()
     values, places = x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.long)
-    arguments = _Top(x=x, values=values, places=places, rows=len(x), width=x.size(1), k=k)
-    library().feedback_top(ctypes.byref(arguments))
+    library().feedback_top(x.data_ptr(), values.data_ptr(), places.data_ptr(), len(x), x.size(1), k)
     return values, places

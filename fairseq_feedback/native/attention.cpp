@@ -76,15 +76,21 @@ static void attend_row(const Attention& a, int64_t r, int64_t h, int64_t beam, s
     if (a.zeros) add(out, a.zero_value + h * a.width, zeros_share, a.width);
 }
 
-extern "C" void feedback_attend(const Attention* a) {
-#pragma omp parallel if (a->rows * a->heads * a->beams * (a->zeros + a->slots) * a->width > MANY)
+extern "C" void feedback_attend(const float* query, const float* keys, const float* values, const uint8_t* hidden,
+                                const float* added, const float* zero_key, const float* zero_value, const float* own_key,
+                                const float* own_value, float* out, float* weights, int64_t rows, int64_t heads,
+                                int64_t beams, int64_t zeros, int64_t slots, int64_t width, int64_t row_stride,
+                                int64_t head_stride, int64_t hidden_beams) {
+    const Attention a{query, keys, values, hidden, added, zero_key, zero_value, own_key, own_value, out, weights,
+                      rows, heads, beams, zeros, slots, width, row_stride, head_stride, hidden_beams};
+#pragma omp parallel if (rows * heads * beams * (zeros + slots) * width > MANY)
     {
-        const int64_t columns = a->zeros + a->slots + 1;
+        const int64_t columns = zeros + slots + 1;
         std::vector<int32_t> seen(columns);
         std::vector<float> scores(columns + LANES);
 #pragma omp for collapse(2)
-        for (int64_t r = 0; r < a->rows; r++)
-            for (int64_t h = 0; h < a->heads; h++)
-                for (int64_t beam = 0; beam < a->beams; beam++) attend_row(*a, r, h, beam, seen, scores);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t h = 0; h < heads; h++)
+                for (int64_t beam = 0; beam < beams; beam++) attend_row(a, r, h, beam, seen, scores);
     }
 }

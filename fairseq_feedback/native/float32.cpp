@@ -51,15 +51,17 @@ typedef void (*Tile)(const Product&, int64_t, int64_t);
 static const Tile TILES[] = {tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile<6>,
                              tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
-extern "C" void feedback_float_product(const Product* p) {
-#pragma omp parallel if (p->rows * p->inputs * p->outputs > MANY)
-    for (int64_t start = 0; start < p->rows; start += BLOCK) {
-        const int64_t count = std::min(BLOCK, p->rows - start), tiles = (count + ROWS - 1) / ROWS;
+extern "C" void feedback_float_product(const float* x, const float* weight, const float* bias, float* y, int64_t rows,
+                                       int64_t inputs, int64_t outputs, int64_t relu) {
+    const Product p{x, weight, bias, y, rows, inputs, outputs, relu};
+#pragma omp parallel if (rows * inputs * outputs > MANY)
+    for (int64_t start = 0; start < rows; start += BLOCK) {
+        const int64_t count = std::min(BLOCK, rows - start), tiles = (count + ROWS - 1) / ROWS;
 #pragma omp for nowait
-        for (int64_t output = 0; output < p->outputs; output += OUTPUTS)
+        for (int64_t output = 0; output < outputs; output += OUTPUTS)
             for (int64_t t = 0; t < tiles; t++) {
                 const int64_t first = count * t / tiles, last = count * (t + 1) / tiles;
-                TILES[last - first - 1](*p, start + first, output);
+                TILES[last - first - 1](p, start + first, output);
             }
     }
 }

@@ -3,6 +3,7 @@
 // A tile is 12 rows times 32 outputs, whose sums stay in registers. Both sides are laid out in the order in which tiles
 // read them: four inputs at a time, as the instruction takes them.
 #include <algorithm>
+#include <vector>
 
 #include "vectors.h"
 
@@ -16,10 +17,10 @@ struct Int8Product {
     const int32_t* too_much;  // (outputs): 128 times the sum of its weights, as rows are rounded to 1 … 255
     const float* bias;        // (outputs), or null
     float* y;                 // (rows, outputs)
-    uint8_t* rounded;         // room for (rows / 12, inputs / 4, 12, 4)
-    float* row_scales;        // room for (rows)
     int64_t rows, inputs, outputs;  // inputs: a multiple of 4
     int64_t relu;                   // whether negative outputs become 0
+    uint8_t* rounded;               // room for (rows / 12, inputs / 4, 12, 4)
+    float* row_scales;              // room for (rows)
 };
 
 static void round_row(const Int8Product& p, int64_t row) {
@@ -90,16 +91,25 @@ typedef void (*Tile)(const Int8Product&, int64_t, int64_t);
 static const Tile TILES[] = {tile<1>, tile<2>, tile<3>, tile<4>,  tile<5>,  tile<6>,
                              tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
-extern "C" void feedback_int8_product(const Int8Product* p) {
-#pragma omp parallel if (p->rows * p->inputs * p->outputs > 4 * MANY)
+extern "C" void feedback_int8_product(const float* x, const int8_t* weight, const float* scales, const int32_t* too_much,
+                                      const float* bias, float* y, int64_t rows, int64_t inputs, int64_t outputs,
+                                      int64_t relu) {
+    // Kept from call to call: to ask for it anew takes as long as a small product.
+    static thread_local std::vector<uint8_t> rounded;
+    static thread_local std::vector<float> row_scales;
+    rounded.resize(std::max<size_t>(rounded.size(), (rows + ROWS - 1) / ROWS * ROWS * inputs));
+    row_scales.resize(std::max<size_t>(row_scales.size(), rows));
+    const Int8Product p{x,      weight,  scales, too_much,       bias,             y, rows,
+                        inputs, outputs, relu,   rounded.data(), row_scales.data()};
+#pragma omp parallel if (rows * inputs * outputs > 4 * MANY)
     {
 #pragma omp for
-        for (int64_t row = 0; row < p->rows; row++) round_row(*p, row);
-        for (int64_t start = 0; start < p->rows; start += ROWS * BLOCK) {
-            const int64_t end = std::min(p->rows, start + ROWS * BLOCK);
+        for (int64_t row = 0; row < rows; row++) round_row(p, row);
+        for (int64_t start = 0; start < rows; start += ROWS * BLOCK) {
+            const int64_t end = std::min(rows, start + ROWS * BLOCK);
 #pragma omp for nowait
-            for (int64_t output = 0; output < p->outputs; output += OUTPUTS)
-                for (int64_t row = start; row < end; row += ROWS) TILES[std::min(ROWS, end - row) - 1](*p, row, output);
+            for (int64_t output = 0; output < outputs; output += OUTPUTS)
+                for (int64_t row = start; row < end; row += ROWS) TILES[std::min(ROWS, end - row) - 1](p, row, output);
         }
     }
 }

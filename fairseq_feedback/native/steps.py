@@ -3,7 +3,6 @@
 R is B·H, M the slots that a step sees; the other shapes are those of ../kernels.
 """
 
-import ctypes
 from typing import Optional, Tuple
 
 import torch
@@ -12,23 +11,6 @@ from torch import Tensor
 from fairseq_feedback import native
 
 WIDEST = 128  # numbers of a head, of training.cpp
-_SLOTS = native.fields("keys values keep", "rows slots width first count again keep_stride")
-
-
-class _Attend(native.Arguments):
-    _fields_ = _SLOTS + native.fields("query added out weights", "")
-
-
-class _AttendBack(native.Arguments):
-    _fields_ = _SLOTS + native.fields("d_out weights kept d_scores d_query", "")
-
-
-class _AddNorm(native.Arguments):
-    _fields_ = native.fields("x z keep weight bias sum normed", "rows width")
-
-
-class _NormBack(native.Arguments):
-    _fields_ = native.fields("d x mean rstd weight added out", "rows width")
 
 
 def can_take(like: Tensor) -> bool:
@@ -52,12 +34,13 @@ def attend(
     out: Tensor,  # (R, D), which is written
 ) -> Tensor:
     """-> weights before dropout (R, M)."""
-    weights = query.new_empty(query.size(0), again + last - first)
-    arguments = _Attend(
-        **_slots(keys, values, first, last, again, keep), query=query.contiguous(), added=native.packed(added), out=out,
-        weights=weights,
+    rows, slots, width = keys.shape
+    count = again + last - first
+    weights, query, added, keep = query.new_empty((rows, count)), query.contiguous(), native.packed(added), _kept(keep)
+    native.library().feedback_attend_step(
+        keys.data_ptr(), values.data_ptr(), native.address(keep), query.data_ptr(), native.address(added),
+        out.data_ptr(), weights.data_ptr(), rows, slots, width, first, count, again, _stride(keep),
     )  # fmt: skip
-    native.library().feedback_attend_step(ctypes.byref(arguments))
     return weights
 
 
@@ -76,25 +59,25 @@ def attend_back(
 ) -> Optional[Tensor]:
     """-> gradient of the query (R, D)."""
     d_query = torch.empty_like(kept) if want_query else None
-    arguments = _AttendBack(
-        **_slots(keys, values, first, last, again, keep), d_out=d_out.contiguous(), weights=weights, kept=kept,
-        d_scores=d_scores, d_query=d_query,
+    rows, slots, width = keys.shape
+    d_out, keep = d_out.contiguous(), _kept(keep)
+    native.library().feedback_attend_step_back(
+        keys.data_ptr(), values.data_ptr(), native.address(keep), d_out.data_ptr(), weights.data_ptr(),
+        kept.data_ptr(), d_scores.data_ptr(), native.address(d_query),
+        rows, slots, width, first, again + last - first, again, _stride(keep),
     )  # fmt: skip
-    native.library().feedback_attend_step_back(ctypes.byref(arguments))
     return d_query
 
 
-def _slots(keys: Tensor, values: Tensor, first: int, last: int, again: int, keep: Optional[Tensor]) -> dict:
-    rows, slots, width = keys.shape
-    stride = 0
-    if keep is not None:
-        if keep.stride(2) != 1 or keep.stride(0) != keep.size(1) * keep.stride(1):
-            keep = keep.contiguous()
-        stride = keep.stride(1)
-    return dict(
-        keys=keys, values=values, keep=keep, rows=rows, slots=slots, width=width, first=first,
-        count=again + last - first, again=again, keep_stride=stride,
-    )  # fmt: skip
+def _kept(keep: Optional[Tensor]) -> Optional[Tensor]:
+    """(B, H, M) as rows of M, which may be a part of longer ones."""
+    if keep is None or (keep.stride(2) == 1 and keep.stride(0) == keep.size(1) * keep.stride(1)):
+        return keep
+    return keep.contiguous()
+
+
+def _stride(keep: Optional[Tensor]) -> int:
+    return 0 if keep is None else keep.stride(1)
 
 
 def add_norm(
@@ -109,20 +92,20 @@ def add_norm(
     x = x.contiguous()
     out = torch.empty_like(x) if out is None else out
     normed = out if weight is None else torch.empty_like(x)
-    arguments = _AddNorm(
-        x=x, z=z.contiguous(), keep=native.packed(keep), weight=weight, bias=bias, sum=out, normed=normed,
-        rows=x.size(0), width=x.size(1),
+    z, keep = z.contiguous(), native.packed(keep)
+    native.library().feedback_add_norm(
+        x.data_ptr(), z.data_ptr(), native.address(keep), native.address(weight), native.address(bias),
+        out.data_ptr(), normed.data_ptr(), x.size(0), x.size(1),
     )  # fmt: skip
-    native.library().feedback_add_norm(ctypes.byref(arguments))
     return out, normed
 
 
 def norm_back(d: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, added: Optional[Tensor]) -> Tensor:
     """Gradient of what a layer norm reads, plus `added`. All (B, C), mean and rstd (B, 1)."""
     out = torch.empty_like(x)
-    arguments = _NormBack(
-        d=d.contiguous(), x=x, mean=mean, rstd=rstd, weight=weight, added=native.packed(added), out=out,
-        rows=x.size(0), width=x.size(1),
+    d, added = d.contiguous(), native.packed(added)
+    native.library().feedback_norm_back(
+        d.data_ptr(), x.data_ptr(), mean.data_ptr(), rstd.data_ptr(), weight.data_ptr(), native.address(added),
+        out.data_ptr(), x.size(0), x.size(1),
     )  # fmt: skip
-    native.library().feedback_norm_back(ctypes.byref(arguments))
     return out

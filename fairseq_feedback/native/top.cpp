@@ -3,13 +3,6 @@
 
 #include "vectors.h"
 
-struct Top {
-    const float* x;   // (rows, width)
-    float* values;    // (rows, k), the largest first
-    int64_t* places;  // (rows, k)
-    int64_t rows, width, k;
-};
-
 constexpr int64_t GROUP = 4 * LANES;
 
 static bool any_above(const float* x, floats bar) {
@@ -40,11 +33,6 @@ static void top_of_row(const float* x, float* values, int64_t* places, int64_t w
     }
 }
 
-struct LogSoftmax {
-    float* x;  // (rows, width), changed in place
-    int64_t rows, width;
-};
-
 static void log_softmax_of_row(float* x, int64_t width) {
     const int64_t whole = width / LANES * LANES;
     floats highest = all(LOWEST), sums = {};
@@ -58,15 +46,16 @@ static void log_softmax_of_row(float* x, int64_t width) {
     for (int64_t i = whole; i < width; i++) x[i] -= of_all;
 }
 
-extern "C" void feedback_log_softmax(const LogSoftmax* s) {
+// x (rows, width), in place.
+extern "C" void feedback_log_softmax(float* x, int64_t rows, int64_t width) {
 #pragma omp parallel for
-    for (int64_t row = 0; row < s->rows; row++) log_softmax_of_row(s->x + row * s->width, s->width);
+    for (int64_t row = 0; row < rows; row++) log_softmax_of_row(x + row * width, width);
 }
 
-extern "C" void feedback_top(const Top* t) {
+// x (rows, width) -> values and places (rows, k), the largest first.
+extern "C" void feedback_top(const float* x, float* values, int64_t* places, int64_t rows, int64_t width, int64_t k) {
 #pragma omp parallel for
-    for (int64_t row = 0; row < t->rows; row++)
-        top_of_row(t->x + row * t->width, t->values + row * t->k, t->places + row * t->k, t->width, t->k);
+    for (int64_t row = 0; row < rows; row++) top_of_row(x + row * width, values + row * k, places + row * k, width, k);
 }
 
-extern "C" int feedback_interface() { return 3; }
+extern "C" int feedback_interface() { return 4; }

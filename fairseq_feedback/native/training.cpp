@@ -33,28 +33,6 @@ struct AttendBack {
     float* d_query;        // (R, D), or null
 };
 
-struct AddNorm {
-    const float* x;       // (rows, width)
-    const float* z;       // what is added
-    const uint8_t* keep;  // which of its numbers dropout leaves, or null
-    const float* weight;  // (width) of the norm, or null for none
-    const float* bias;
-    float* sum;     // (rows, width)
-    float* normed;  // likewise
-    int64_t rows, width;
-};
-
-struct NormBack {
-    const float* d;     // (rows, width), the gradient of what the norm gave
-    const float* x;     // what it has read
-    const float* mean;  // (rows)
-    const float* rstd;
-    const float* weight;  // (width)
-    const float* added;   // (rows, width), to the result; or null
-    float* out;
-    int64_t rows, width;
-};
-
 // N registers of a vector of `width` numbers, the last of them filled up with zeros.
 template <int N>
 static inline void read(__m512* to, const float* from, __mmask16 last) {
@@ -162,26 +140,37 @@ static void for_rows(const Arguments& a, void (*const functions[])(const Argumen
     }
 }
 
-extern "C" void feedback_attend_step(const Attend* a) {  // D up to 128
+// D is up to 128.
+extern "C" void feedback_attend_step(const float* keys, const float* values, const uint8_t* keep, const float* query,
+                                     const float* added, float* out, float* weights, int64_t rows, int64_t slots,
+                                     int64_t width, int64_t first, int64_t count, int64_t again, int64_t keep_stride) {
+    const Attend a{{keys, values, keep, rows, slots, width, first, count, again, keep_stride}, query, added, out, weights};
     static void (*const functions[])(const Attend&, int64_t, std::vector<float>&) = {
         attend<1>, attend<2>, attend<3>, attend<4>, attend<5>, attend<6>, attend<7>, attend<8>};
-    for_rows(*a, functions);
+    for_rows(a, functions);
 }
 
-extern "C" void feedback_attend_step_back(const AttendBack* a) {
+extern "C" void feedback_attend_step_back(const float* keys, const float* values, const uint8_t* keep, const float* d_out,
+                                          const float* weights, float* kept, float* d_scores, float* d_query,
+                                          int64_t rows, int64_t slots, int64_t width, int64_t first, int64_t count,
+                                          int64_t again, int64_t keep_stride) {
+    const AttendBack a{{keys, values, keep, rows, slots, width, first, count, again, keep_stride}, d_out, weights, kept,
+                       d_scores, d_query};
     static void (*const functions[])(const AttendBack&, int64_t, std::vector<float>&) = {
         attend_back<1>, attend_back<2>, attend_back<3>, attend_back<4>,
         attend_back<5>, attend_back<6>, attend_back<7>, attend_back<8>};
-    for_rows(*a, functions);
+    for_rows(a, functions);
 }
 
-extern "C" void feedback_add_norm(const AddNorm* a) {
-    const int64_t width = a->width;
-#pragma omp parallel for if (8 * a->rows * width > MANY)
-    for (int64_t row = 0; row < a->rows; row++) {
-        const float *x = a->x + row * width, *z = a->z + row * width;
-        const uint8_t* keep = a->keep ? a->keep + row * width : nullptr;
-        float *sum = a->sum + row * width, *normed = a->normed + row * width;
+// x, z and what is written, the sum and its norm, are (rows, width). Of z dropout leaves what `keep` says, or all if it is
+// null; without a norm's weight (width) there is none.
+extern "C" void feedback_add_norm(const float* all_x, const float* all_z, const uint8_t* all_keep, const float* weight,
+                                  const float* bias, float* all_sums, float* all_normed, int64_t rows, int64_t width) {
+#pragma omp parallel for if (8 * rows * width > MANY)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *x = all_x + row * width, *z = all_z + row * width;
+        const uint8_t* keep = all_keep ? all_keep + row * width : nullptr;
+        float *sum = all_sums + row * width, *normed = all_normed + row * width;
         __m512 total = _mm512_setzero_ps(), squares = total;
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
@@ -192,7 +181,7 @@ extern "C" void feedback_add_norm(const AddNorm* a) {
             _mm512_mask_storeu_ps(sum + k, here, y);
             total = _mm512_add_ps(total, y);
         }
-        if (!a->weight) continue;
+        if (!weight) continue;
         const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / width);
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
@@ -203,23 +192,27 @@ extern "C" void feedback_add_norm(const AddNorm* a) {
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
             const __m512 apart = _mm512_sub_ps(_mm512_maskz_loadu_ps(here, sum + k), mean);
-            const __m512 weight = _mm512_maskz_loadu_ps(here, a->weight + k), bias = _mm512_maskz_loadu_ps(here, a->bias + k);
-            _mm512_mask_storeu_ps(normed + k, here, _mm512_fmadd_ps(_mm512_mul_ps(apart, rstd), weight, bias));
+            const __m512 w = _mm512_maskz_loadu_ps(here, weight + k), b = _mm512_maskz_loadu_ps(here, bias + k);
+            _mm512_mask_storeu_ps(normed + k, here, _mm512_fmadd_ps(_mm512_mul_ps(apart, rstd), w, b));
         }
     }
 }
 
-extern "C" void feedback_norm_back(const NormBack* a) {
-    const int64_t width = a->width;
-#pragma omp parallel for if (8 * a->rows * width > MANY)
-    for (int64_t row = 0; row < a->rows; row++) {
-        const float *d = a->d + row * width, *x = a->x + row * width, *added = a->added ? a->added + row * width : nullptr;
-        float* out = a->out + row * width;
-        const __m512 mean = _mm512_set1_ps(a->mean[row]), rstd = _mm512_set1_ps(a->rstd[row]);
+// From the gradient (rows, width) of what a norm gave to that of what it has read, x, plus what is added, if that is not
+// null; mean and rstd (rows) are the norm's.
+extern "C" void feedback_norm_back(const float* all_d, const float* all_x, const float* means, const float* rstds,
+                                   const float* weight, const float* all_added, float* all_out, int64_t rows,
+                                   int64_t width) {
+#pragma omp parallel for if (8 * rows * width > MANY)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *d = all_d + row * width, *x = all_x + row * width;
+        const float* added = all_added ? all_added + row * width : nullptr;
+        float* out = all_out + row * width;
+        const __m512 mean = _mm512_set1_ps(means[row]), rstd = _mm512_set1_ps(rstds[row]);
         __m512 total = _mm512_setzero_ps(), along = total;
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
-            const __m512 g = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, d + k), _mm512_maskz_loadu_ps(here, a->weight + k));
+            const __m512 g = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, d + k), _mm512_maskz_loadu_ps(here, weight + k));
             const __m512 normed = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(here, x + k), mean), rstd);
             total = _mm512_add_ps(total, g);
             along = _mm512_fmadd_ps(g, normed, along);
@@ -228,7 +221,7 @@ extern "C" void feedback_norm_back(const NormBack* a) {
         const __m512 of_rstd = _mm512_set1_ps(_mm512_reduce_add_ps(along) / width);
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
-            const __m512 g = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, d + k), _mm512_maskz_loadu_ps(here, a->weight + k));
+            const __m512 g = _mm512_mul_ps(_mm512_maskz_loadu_ps(here, d + k), _mm512_maskz_loadu_ps(here, weight + k));
             const __m512 normed = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(here, x + k), mean), rstd);
             __m512 y = _mm512_mul_ps(_mm512_sub_ps(_mm512_sub_ps(g, of_mean), _mm512_mul_ps(normed, of_rstd)), rstd);
             if (added) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(here, added + k));
