@@ -4,7 +4,7 @@
 # From nothing to a BLEU: a feedback transformer beside a standard one, on a corpus made here.
 #
 # Makes the environment if needed. Then makes a small English-German corpus, trains a feedback transformer and a standard
-# one of the same size (3 decoder layers each), translates the test set with both, and prints a table. About 9 minutes on
+# one of the same size (3 decoder layers each), translates the test set with both, and prints a table. 3 to 9 minutes on
 # 2 cores. A run that was stopped goes on where it was; a finished one prints its table again.
 set -euo pipefail
 
