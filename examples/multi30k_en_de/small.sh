@@ -2,8 +2,8 @@
 # Usage: bash examples/multi30k_en_de/small.sh [OPTION...]
 #
 # A small model that translates captions of pictures, from nothing: prepares Multi30k, trains 4 encoder layers and 1
-# feedback decoder layer with the recipe's settings, scores it, and says how to translate with it. One to two
-# hours on 2 cores. A run that was stopped goes on where it was.
+# feedback decoder layer with the recipe's settings, scores it, and says how to translate with it. 50 minutes to
+# two hours on 2 cores. A run that was stopped goes on where it was.
 set -euo pipefail
 
 # shellcheck source=examples/common.sh
