@@ -63,11 +63,15 @@ static void products(const Slots& s, const float* vectors, const float* x, float
     std::fill(out, out + s.again, out[s.again]);
 }
 
+// Of these numbers, those that dropout leaves.
+static __mmask16 kept_of(__mmask16 here, const uint8_t* keep) {
+    return _mm_mask_cmpneq_epi8_mask(here, _mm_maskz_loadu_epi8(here, keep), _mm_setzero_si128());
+}
+
 static float sum_of_kept(const float* weights, const uint8_t* keep, int64_t count) {
     __m512 total = _mm512_setzero_ps();
     for (int64_t j = 0; j < count; j += LANES) {
-        __mmask16 left = lanes(count - j);
-        if (keep) left = _mm_mask_cmpneq_epi8_mask(left, _mm_maskz_loadu_epi8(left, keep + j), _mm_setzero_si128());
+        const __mmask16 here = lanes(count - j), left = keep ? kept_of(here, keep + j) : here;
         total = _mm512_add_ps(total, _mm512_maskz_loadu_ps(left, weights + j));
     }
     return _mm512_reduce_add_ps(total);
@@ -174,8 +178,7 @@ extern "C" void feedback_add_norm(const float* all_x, const float* all_z, const 
         __m512 total = _mm512_setzero_ps(), squares = total;
         for (int64_t k = 0; k < width; k += LANES) {
             const __mmask16 here = lanes(width - k);
-            __mmask16 left = here;
-            if (keep) left = _mm_mask_cmpneq_epi8_mask(here, _mm_maskz_loadu_epi8(here, keep + k), _mm_setzero_si128());
+            const __mmask16 left = keep ? kept_of(here, keep + k) : here;
             const __m512 of_x = _mm512_maskz_loadu_ps(here, x + k);
             const __m512 y = _mm512_mask_add_ps(of_x, left, of_x, _mm512_maskz_loadu_ps(left, z + k));
             _mm512_mask_storeu_ps(sum + k, here, y);
