@@ -64,8 +64,8 @@ def test_tables_and_pictures(tmp_path, capsys):
     write(tmp_path, "memory", 0, cells.GROUPS["memory"].cells[0], seed=2, bits=2.4)
     report.show(tmp_path, tmp_path / "pictures")
     lines = capsys.readouterr().out.splitlines()
-    assert "| Tiny Shakespeare | 3 | 600 | weighted | 0.50M | 2.500 | 2.400 | 300 |" in lines
-    assert "| Tiny Shakespeare | 6 | 600 | own, a transformer | 0.50M | 2.570 | 300 |" in lines
+    assert "| Tiny Shakespeare | 3 | 2,400 | weighted | 0.50M | 2.500 | 2.400 | 300 |" in lines
+    assert "| Tiny Shakespeare | 6 | 2,400 | own, a transformer | 0.50M | 2.570 | 300 |" in lines
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"memory.png", "depth.png", "training.png"}
 
 

@@ -58,15 +58,17 @@ def test_a_cell_is_trained_and_evaluated_and_not_made_twice(command, tmp_path, m
                 f.write("x | INFO | train_inner | epoch 001:    100 / 124 wps=4000, num_updates=100\n")
 
     monkeypatch.setattr(depths, "call", call)
-    monkeypatch.setattr(depths, "seconds_of", {str(tmp_path / "feedback-1-1/checkpoints/checkpoint_last.pt"): 60}.get)
+    out = tmp_path / "100-updates"
+    checkpoint = out / "feedback-1-1" / "checkpoints" / "checkpoint_last.pt"
+    monkeypatch.setattr(depths, "seconds_of", lambda path: 60 if path == str(checkpoint) else None)
     flags = ["--archs", "feedback", "--layers", 1, "--max-update", 100, "--out", tmp_path, "--data", "somewhere"]
     command(*flags)
     assert called == [
         ["train.sh", "--arch", "feedback", "--decoder-layers", "1", "--gpus", "0", "--max-update", "100", "--data",
-         "somewhere", "--out", str(tmp_path / "feedback-1-1"), "--", "--seed", "1", "--num-workers", "0"],
-        ["eval.sh", "--data", "somewhere", "--run", str(tmp_path / "feedback-1-1")],
+         "somewhere", "--out", str(out / "feedback-1-1"), "--", "--seed", "1", "--num-workers", "0"],
+        ["eval.sh", "--data", "somewhere", "--run", str(out / "feedback-1-1")],
     ]  # fmt: skip
-    result = json.loads((tmp_path / "results" / "feedback-1-1.json").read_text())
+    result = json.loads((out / "results" / "feedback-1-1.json").read_text())
     assert result["minutes"] == 1.0 and result["updates"] == 100 and result["training words/s"] == 4000
     printed = capsys.readouterr().out
     command(*flags)

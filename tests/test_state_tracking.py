@@ -1,6 +1,5 @@
 """examples/state_tracking: growing lengths, recurrent networks, exact resume, and the command that makes the tables."""
 
-import itertools
 import json
 import shlex
 import sys
@@ -13,7 +12,6 @@ import torch
 
 from examples.state_tracking import cells, commands, needed, report
 from examples.state_tracking import run as state_tracking
-from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.errors import FeedbackError
 
 TINY = ["--decoder-layers", 1, "--decoder-embed-dim", 16]
@@ -85,6 +83,8 @@ def test_validation_and_sets_named_by_their_length(folder):
         (["--valid-subset", "valid_9-3"], "valid_9-3: give lengths from 1, the shorter one first"),
         (["--problem", "sudoku"], "argument --problem: invalid choice"),
         (["--add-bos-token"], "--add-bos-token is of language models: leave it out"),
+        (["--random-offset"], "--random-offset is of streams: leave it out"),
+        (["--sample-break-mode", "none"], "--sample-break-mode none: leave it out"),
     ],
 )
 def test_mistakes_are_one_sentence(folder, more, words):
@@ -112,22 +112,77 @@ def test_blocks_equal_the_whole_sequence(user_dir, cell):
     torch.testing.assert_close(torch.cat(blocks, 1), whole)
 
 
-def test_drawn_again_by_distinct(user_dir):
-    task = SimpleNamespace(
-        source_dictionary=user_dir.task._dictionary(PROBLEMS["parity"].symbols),
-        target_dictionary=user_dir.task._dictionary(PROBLEMS["parity"].labels),
-        problem=PROBLEMS["parity"],
-        args=SimpleNamespace(supervision="last"),
-    )
-    drawn = user_dir.drawn.Drawn(task, "train 1", [20] * 8)
-    sources = [tuple(drawn[i]["source"].tolist()) for i in range(8)]
-    assert len(set(sources)) == 8
+@pytest.fixture
+def task_of(user_dir):
+    """The task with these options."""
+
+    def make(problem, **more):
+        cfg = user_dir.task.StateTrackingConfig(problem=problem, seed=1, **more)
+        return user_dir.task.StateTrackingTask.setup_task(cfg)
+
+    return make
+
+
+def sources(dataset):
+    return [tuple(dataset[i]["source"].tolist()) for i in range(len(dataset))]
+
+
+def test_last_label_alone(task_of, user_dir):
+    drawn = user_dir.drawn.Drawn(task_of("parity", supervision="last"), "train 1", [20] * 8)
+    assert len(set(sources(drawn))) == 8
     assert all((np.asarray(drawn[i]["target"])[:-1] == drawn.pad).all() for i in range(8))
-    drawn.distinct = 3
-    again = [tuple(drawn[i]["source"].tolist()) for i in range(8)]
-    assert again == list(itertools.islice(itertools.cycle(sources[:3]), 8))
-    drawn.first = 8
-    assert tuple(drawn[0]["source"].tolist()) == sources[2]
+
+
+def test_distinct_sequences_come_again_and_none_is_validated_on(task_of):
+    """96 of the 216 sequences of three permutations; of the others validation has each once."""
+    task = task_of("s3", shortest=3, longest=3, distinct=96)
+    for split in ("train", "valid", "test_3", "test_4"):
+        task.load_dataset(split)
+    train = task.dataset("train")
+    train.sizes = np.full(192, 3)
+    first = sources(train)
+    assert len(set(first)) == 96 and first[:96] == first[96:]
+    train.first = 96 + 5
+    assert sources(train)[0] == first[5]
+    for split in ("valid", "test_3"):
+        new = sources(task.dataset(split))
+        assert len(new) == len(set(new)) == 216 - 96 and not set(new) & set(first)
+    assert len(task.dataset("test_4")) == 512
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({"shortest": 2, "longest": 3}, "give at least 1, and --shortest as long as --longest"),
+        ({"shortest": 2, "longest": 2, "distinct": 37}, "s3 has 36 sequences of length 2"),
+    ],
+)
+def test_what_cannot_be_distinct(task_of, more, words):
+    with pytest.raises(FeedbackError, match=words):
+        task_of("s3", **{"distinct": 4, **more}).load_dataset("train")
+
+
+@pytest.mark.parametrize("name", ["own-4", "own-8"])
+def test_a_transformer_counts_equal_symbols_by_the_start(task_of, name):
+    """It has no positions: without the start all outputs of a row of the same symbol are the same."""
+    from fairseq import options, tasks
+
+    for start in (True, False):
+        model = cells.TASKS["parity"].models[name]
+        assert model.of_task == ("--start-symbol",)
+        flags = ["--task", "state_tracking", "--problem", "parity", *(model.of_task if start else ())]
+        args = options.parse_args_and_arch(options.get_training_parser(), [*map(str, flags + list(model.flags))])
+        task = tasks.setup_task(args)
+        torch.manual_seed(1)
+        built = task.build_model(args).eval()
+        known = task.source_dictionary
+        row = [known.bos()] * start + [known.index("1")] * 5
+        outputs = built(torch.tensor([row]))[0][0, start:]
+        assert (outputs - outputs[0]).abs()[1:].amax(1).gt(1e-4).all() == start
+        task.load_dataset("valid_5")
+        sample = task.dataset("valid_5")[0]
+        assert (sample["source"][0] == known.bos()) == start and len(sample["source"]) == len(sample["target"])
+        assert len(sample["target"]) == 5 + start and (sample["target"][0] == known.pad()) == start
 
 
 def test_shorter_sequences_are_more(user_dir):
@@ -186,6 +241,14 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     again = capsys.readouterr()
     assert first.err.count(" …\n") == 3 and again.err.count(" …\n") == 1
     assert [line[:30] for line in again.out.splitlines()] == [line[:30] for line in first.out.splitlines()]
+    path = command.results / "parity-last-feedback-0.001-1.json"
+    path.write_text(json.dumps({**found, "command": found["command"] + " --clip-norm 2"}))
+    with pytest.raises(FeedbackError, match="0.001-1.json is of other settings: move it away, or give another --out"):
+        command(*which)
+    path.write_text(json.dumps(found))
+    command(*which, "--updates", 4)
+    assert (tmp_path / "out" / "4-updates" / "results" / path.name).exists()
+    capsys.readouterr()
     pytest.importorskip("matplotlib")
     command("--table", command.results, "--plots", tmp_path / "plots")
     assert (tmp_path / "plots" / "parity-last.png").stat().st_size > 5000
@@ -209,7 +272,7 @@ def test_the_best_rate_is_shown(tmp_path, capsys):
 def test_how_many_sequences_are_needed(command, monkeypatch, capsys, tmp_path):
     """One that is trained, with what every count but the last does not reach; then each count as if it were enough."""
     which = ["--needed", "--models", "feedback", "--results", tmp_path / "needed"]
-    monkeypatch.setattr(needed, "PROBLEMS", ("s3",))
+    monkeypatch.setattr(needed, "NAMES", ("s3",))
     monkeypatch.setattr(needed, "LENGTHS", (4,))
     monkeypatch.setattr(needed, "UPDATES", 4)
     monkeypatch.setattr(needed, "COUNTS", [16])
@@ -249,7 +312,7 @@ def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, use
     )
     state_tracking.main()
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == sum(len(task.supervisions) * (1 + 5 * 3) for task in cells.TASKS.values())
+    assert len(printed) == sum(len(task.supervisions) * (1 + 6 * 3) for task in cells.TASKS.values())
     assert ("--cpu" in printed[0]) == (not paper)
     for line in printed:
         options.parse_args_and_arch(options.get_training_parser(), shlex.split(line)[3:])
@@ -262,6 +325,7 @@ def test_every_command_is_one_that_fairseq_takes(paper, monkeypatch, capsys, use
         (["--seeds", 0], "--seeds 0"),
         (["--rates", 0], "--rates 0"),
         (["--needed", "--dry-run"], "--dry-run: leave it out with --needed"),
+        (["--plots", "here"], "--plots: give --table FOLDER, too"),
     ],
 )
 def test_mistakes_of_the_command(command, flags, words):

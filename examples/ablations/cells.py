@@ -39,8 +39,8 @@ def model(width, span, batch, tokens, rate, warmup):
 
 
 SMALL = model(64, 64, 32, 32, 4e-3, 30)
-LARGER = model(128, 64, 64, 64, 3e-3, 60)
-UPDATES = 600  # of the larger one: 2.5M characters
+LARGER = model(128, 64, 16, 64, 2e-3, 240)
+UPDATES = 2400  # of the larger one: 2.5M characters
 
 OWN = ("--memory-composition", "own", "--unshared-memory-kv")
 MEMORIES = {

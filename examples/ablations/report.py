@@ -52,8 +52,11 @@ def draw(settings, over_layers, path):
 
     def curves(axes):
         for number, setting in enumerate(dict.fromkeys(key[3] for key in bits)):
-            points = [(key[1], value) for key, values in bits.items() if key[3] == setting for value in values]
-            axes.plot(*zip(*points), marker="o", label=setting, **pictures.line_style(number))
+            of_layers = {key[1]: values for key, values in bits.items() if key[3] == setting}
+            style = pictures.line_style(number)
+            axes.plot(list(of_layers), [mean(values) for values in of_layers.values()], label=setting, **style)
+            points = [(layers, value) for layers, values in of_layers.items() for value in values]
+            axes.plot(*zip(*points), "o", markersize=4, color=style["color"])
         axes.set(xlabel="layers", ylabel="bits per character", title="Depth at a constant number of parameters")
         axes.legend()
 

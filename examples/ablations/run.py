@@ -50,13 +50,12 @@ def main():
         raise FeedbackError("--shakespeare: give the text of Tiny Shakespeare")
     if cells.WIKITEXT in wanted and not args.wikitext:
         raise FeedbackError("--wikitext: give the folder of WikiText-2, or --groups without choices")
-    trainings = [
-        (name, cell, seed)
-        for seed in range(1, args.seeds + 1)
-        for name in args.groups
-        for cell in cells.GROUPS[name].cells
-    ]
-    trainings = list({name_of(cell, seed): (name, cell, seed) for name, cell, seed in trainings}.values())
+    found = {}
+    for seed in range(1, args.seeds + 1):
+        for name in args.groups:
+            for cell in cells.GROUPS[name].cells:  # one may be in two groups
+                found.setdefault(name_of(cell, seed), (name, cell, seed))
+    trainings = list(found.values())
     done = [os.path.exists(result_of(args, cell, seed)) for _, cell, seed in trainings]
     progress = Progress(sum(done), len(done), "trainings")
     for is_done, (name, cell, seed) in zip(done, trainings):

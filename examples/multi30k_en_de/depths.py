@@ -48,6 +48,8 @@ def main():
     for name, values in (("seeds", [args.seeds]), ("layers", args.layers), ("max-update", [args.max_update])):
         if any(value is not None and value < 1 for value in values):
             raise FeedbackError(f"--{name} {' '.join(map(str, values))}: give at least 1")
+    if args.max_update is not None:
+        args.out = os.path.join(args.out, f"{args.max_update}-updates")
     args.results = args.results or os.path.join(args.out, "results")
     os.makedirs(args.results, exist_ok=True)
     for seed in range(1, args.seeds + 1):
@@ -64,7 +66,8 @@ def make(args, arch, layers, seed):
         return
     training = ["train.sh", "--arch", arch, "--decoder-layers", layers, "--gpus", 0]
     training += ["--max-update", args.max_update] if args.max_update else []
-    call(*training, "--data", args.data, "--out", folder, "--", "--seed", seed, "--num-workers", 0)
+    of_fairseq = ["--", "--seed", seed, "--num-workers", 0]
+    call(*training, "--data", args.data, "--out", folder, *of_fairseq)
     call("eval.sh", "--data", args.data, "--run", folder)
     log = os.path.join(folder, "train.log")
     with open(os.path.join(folder, "eval", "results.json"), encoding="utf-8") as f:
@@ -81,7 +84,7 @@ def make(args, arch, layers, seed):
         "training words/s": report.training_speed(log),
         "decoding words/s": scores["words/s"],
         "settings": evaluated["settings"],
-        "command": f"bash {HERE}/{' '.join(map(str, training))} -- --seed {seed}",
+        "command": f"bash {HERE}/{' '.join(map(str, training + of_fairseq))}",
         "curve": list(zip(*training_log.read(log).curve("valid", "ppl"))),
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What is trained: a cell is a problem, a model, a supervision and a seed, with the settings below.
+"""What is trained: a cell is a problem, a model, a supervision, a rate and a seed, with the settings below.
 
 Every model gets the same lengths, growth, updates and batches. The first of its rates is the one that fits most tasks.
 """
@@ -30,6 +30,7 @@ def fairseq(layers, width):
 class Model(NamedTuple):
     flags: Tuple
     rates: Tuple[float, ...]  # the best one counts
+    of_task: Tuple = ()  # flags of the task, in tests, too
 
 
 class Task(NamedTuple):
@@ -48,15 +49,18 @@ class Task(NamedTuple):
     hold: float = 0.64  # part of the updates with the full rate, which falls from then on
 
 
-# Recurrent networks of two layers, as wide as gives them at least as many parameters. The peers have three rates each.
-def models(layers, width, span, rate, own_span=64, more=()):
+# Of two recurrent networks the wider has at least as many parameters as feedback. The peers have three rates each.
+# A transformer sees further back than feedback, and that a sequence begins, as feedback does by its empty memory.
+def models(layers, width, span, rate, more=()):
     transformers, networks = (rate, rate / 3, 3 * rate), (2e-3, 5e-4, 8e-3)
+    start = ("--start-symbol",)
     return {
         "feedback": Model(feedback(layers, width, span, *more), (rate,)),
-        "own-4": Model(feedback(4, width, own_span, *OWN), transformers),
-        "own-8": Model(feedback(8, width, own_span, *OWN), transformers),
+        "own-4": Model(feedback(4, width, max(64, span), *OWN), transformers, start),
+        "own-8": Model(feedback(8, width, max(64, span), *OWN), transformers, start),
         "transformer": Model(fairseq(4, width), transformers),
         "lstm": Model(recurrent("LSTM", 2, 2 * width), networks),
+        "lstm-narrow": Model(recurrent("LSTM", 2, width), networks),
         "gru": Model(recurrent("GRU", 2, 2 * width), networks),
     }
 
@@ -88,15 +92,20 @@ TASKS = {
                rows=512, total=2048, hold=0.6, chance=100 / 60),
 }  # fmt: skip
 
-# The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of the other one for the rest.
-PAPER = {
-    name: task._replace(
-        updates=50_000 if name in ("random_walk", "algorithmic_3", "algorithmic_5") else task.updates,
-        rows=512,
-        models=models(4, 256, 100, 1e-4) if "algorithmic" in name or name == "random_walk" else models(8, 512, 8, 1e-4),
-    )
-    for name, task in TASKS.items()
-}
+# The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of RLT's for the rest.
+ECHOES = ("copy", "reverse", "counting")  # they are tested on up to 400 symbols that are to be seen again
+WALK, PROGRAMS = "random_walk", ("algorithmic_3", "algorithmic_5")
+
+
+def paper(name, task):
+    task = task._replace(rows=512, total=None)
+    if name in (*ECHOES, WALK, *PROGRAMS):
+        return task._replace(updates=50_000, models=models(4, 256, 512 if name in ECHOES else 100, 1e-4))
+    more = POST_NORM if "--decoder-post-norm" in task.models["feedback"].flags else ()
+    return task._replace(models=models(8, 512, 8, 1e-4, more=more))
+
+
+PAPER = {name: paper(name, task) for name, task in TASKS.items()}
 
 
 def cells(tasks, names, supervisions, seeds, rates):
@@ -113,7 +122,7 @@ def cells(tasks, names, supervisions, seeds, rates):
 
 def train_flags(task, model, supervision, rate, seed):
     return [
-        *task_flags(task, supervision),
+        *task_flags(task, model, supervision),
         *("--grow-from", task.shortest, "--grow-at", task.grow_at, "--seed", seed),
         *map(str, task.models[model].flags),
         *("--criterion", "labelled_sequence_loss", "--optimizer", "adam", "--adam-betas", "(0.9, 0.95)"),
@@ -128,8 +137,8 @@ def train_flags(task, model, supervision, rate, seed):
     ]
 
 
-def task_flags(task, supervision):
+def task_flags(task, model, supervision):
     return [
         *("--task", "state_tracking", "--problem", task.problem, "--supervision", supervision),
-        *("--shortest", task.shortest, "--longest", task.longest),
+        *("--shortest", task.shortest, "--longest", task.longest, *task.models[model].of_task),
     ]

@@ -1,21 +1,24 @@
 """How many distinct sequences a model needs until 95 percent of the labels of new ones are right, by their length.
 
-Of powers of two, the smallest that was enough; each is tried with the same number of updates, and stopped when it is
-enough. As in "On the Induction Bias in Sequence Models" (2602.18333), with a label at every symbol.
+Of powers of two, up to half of all the sequences there are, the smallest that was enough; each is tried with the same
+number of updates and one rate, and stopped when it is enough. No new one is among those trained on. As in "On the
+Induction Bias in Sequence Models" (2602.18333), with a label at every symbol.
 """
 
 import json
 import os
+import statistics
 
 from examples.report import results_in
 from examples.state_tracking import cells
 from examples.state_tracking.commands import command, lines
+from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
 from fairseq_feedback.tools.progress import Progress
 from fairseq_feedback.tools.table import markdown
 
-PROBLEMS = ("s3", "sum5")
+NAMES = ("s3", "sum5")
 LENGTHS = (4, 8, 16, 32)
 COUNTS = [2**k for k in range(4, 17)]
 UPDATES = 1500
@@ -28,7 +31,7 @@ def run(models, seeds, out, results):
     searches = [
         Search(problem, length, model, seed, out, results)
         for seed in range(1, seeds + 1)
-        for problem in PROBLEMS
+        for problem in NAMES
         for length in LENGTHS
         for model in models
     ]
@@ -36,7 +39,8 @@ def run(models, seeds, out, results):
     for search in searches:
         if not search.is_done():
             progress.add(0)
-            progress.say(f"{search.key}: {search.needed(progress) or 'more than ' + str(COUNTS[-1])}")
+            found = search.needed(progress)
+            progress.say(f"{search.key}: {shown(found['needed'], found['most'])}")
             progress.add(1)
     progress.end()
     show(results)
@@ -63,10 +67,11 @@ class Search:
     def needed(self, progress):
         """By halves, between what was not enough and what was. Saved after each try."""
         found = self.read()
-        low, high = -1, len(COUNTS)  # not enough, enough
+        counts = [count for count in COUNTS if 2 * count <= len(PROBLEMS[self.problem].symbols) ** self.length]
+        low, high = -1, len(counts)  # not enough, enough
         while high - low > 1:
             middle = (low + high) // 2
-            count = COUNTS[middle]
+            count = counts[middle]
             if str(count) not in found["tries"]:
                 found["tries"][str(count)] = self.tried(count, progress)
                 found["command"] = " ".join(self.training("N")[2:]).replace(os.getcwd() + os.sep, "")
@@ -75,9 +80,9 @@ class Search:
                 high = middle
             else:
                 low = middle
-        found["needed"] = COUNTS[high] if high < len(COUNTS) else None
+        found.update(needed=counts[high] if high < len(counts) else None, most=counts[-1])
         write_json(self.path, found)
-        return found["needed"]
+        return found
 
     def training(self, count):
         task = cells.Task(self.problem, self.length, self.length, UPDATES, (), MODELS, rows=64)
@@ -99,19 +104,19 @@ class Search:
 
 
 def read(folder):
-    """(problem, model) -> length -> what was needed, of each seed."""
+    """(problem, model) -> length -> (what was needed or None, the most that was tried) of each seed."""
     found = {}
     for result in results_in(folder):
         if "needed" in result:
             of_length = found.setdefault((result["problem"], result["model"]), {})
-            of_length.setdefault(result["length"], []).append(result["needed"])
+            of_length.setdefault(result["length"], []).append((result["needed"], result["most"]))
     return found
 
 
 def show(folder, plots=None):
     found = read(folder)
     rows = [
-        [problem, model, *(", ".join(map(shown, of_length.get(length, []))) or "–" for length in LENGTHS)]
+        [problem, model, *(", ".join(shown(*of_seed) for of_seed in of_length.get(n, [])) or "–" for n in LENGTHS)]
         for (problem, model), of_length in found.items()
     ]
     print(markdown(["problem", "model", *(f"length {length}" for length in LENGTHS)], rows))
@@ -119,25 +124,25 @@ def show(folder, plots=None):
         draw(found, os.path.join(plots, "needed.png"))
 
 
-def shown(count):
-    return f"> {COUNTS[-1]:,}" if count is None else f"{count:,}"
+def shown(needed, most):
+    return f"> {most:,}" if needed is None else f"{needed:,}"
 
 
 def draw(found, path):
+    """A line through the medians of the seeds; a triangle stands above what was not enough."""
+
     def content(figure):
-        (row,) = figure.subplots(1, len(PROBLEMS), sharey=True, squeeze=False)
-        for axes, problem in zip(row, PROBLEMS):
+        (row,) = figure.subplots(1, len(NAMES), sharey=True, squeeze=False)
+        for axes, problem in zip(row, NAMES):
             models = [model for of_problem, model in found if of_problem == problem]
             for number, model in enumerate(models):
-                points = sorted(found[problem, model].items())
-                enough = [(length, count) for length, counts in points for count in counts if count]
-                never = [length for length, counts in points if None in counts]
                 style = pictures.line_style(number)
-                if enough:
-                    axes.plot(*zip(*enough), marker="o", label=model, **style)
-                if never:  # at the upper edge
-                    axes.plot(never, [2 * COUNTS[-1]] * len(never), marker="^", label=None if enough else model,
-                              color=style["color"], linestyle="none")  # fmt: skip
+                points = [(n, [needed or 2 * most for needed, most in of]) for n, of in found[problem, model].items()]
+                lines = sorted((length, statistics.median_low(counts)) for length, counts in points)
+                axes.plot(*zip(*lines), marker="o", label=model, **style)
+                never = [(n, 2 * most) for n, of in found[problem, model].items() for needed, most in of if not needed]
+                if never:
+                    axes.plot(*zip(*never), marker="^", markersize=9, color=style["color"], linestyle="none")
             axes.set_xscale("log", base=2)
             axes.set_yscale("log", base=2)
             axes.set(title=f"{problem}: distinct sequences for 95 %", xlabel="length")

@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--updates", type=int, metavar="N", help="of every cell, instead of the task's own number")
     parser.add_argument("--paper", action="store_true", help="the papers' sizes, for GPUs")
     parser.add_argument("--needed", action="store_true",
-                        help=f"how many sequences {' and '.join(needed.PROBLEMS)} need; in OUT/needed")  # fmt: skip
+                        help=f"how many sequences {' and '.join(needed.NAMES)} need; in OUT/needed")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
     parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
@@ -55,6 +55,8 @@ def main():
             raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
     if args.updates is not None and args.updates < 4:
         raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
+    if args.plots:
+        raise FeedbackError("--plots: give --table FOLDER, too")
     if args.needed:
         unread = ("tasks", "supervision", "rates", "updates", "paper", "dry_run")
         given = [name for name in unread if getattr(args, name) != parser.get_default(name)]
@@ -62,7 +64,10 @@ def main():
             raise FeedbackError(f"--{given[0].replace('_', '-')}: leave it out with --needed, which has its own")
         return needed.run(args.models, args.seeds, args.out, args.results)
     tasks = {name: (cells.PAPER if args.paper else cells.TASKS)[name] for name in args.tasks}
+    if args.paper:
+        args.out = os.path.join(args.out, "paper")
     if args.updates is not None:
+        args.out = os.path.join(args.out, f"{args.updates}-updates")
         tasks = {name: task._replace(updates=args.updates) for name, task in tasks.items()}
     args.results = args.results or os.path.join(args.out, "results")
     which = cells.cells(tasks, args.models, args.supervision, args.seeds, args.rates)
@@ -88,9 +93,17 @@ class Cell:
         self.log = self.folder + ".log"
         self.result = os.path.join(args.results, self.key + ".json")
 
+    def is_made(self):
+        if not os.path.exists(self.result):
+            return False
+        with open(self.result, encoding="utf-8") as f:
+            if json.load(f)["command"] == self.command():
+                return True
+        raise FeedbackError(f"{self.result} is of other settings: move it away, or give another --out")
+
     def done(self):
         """Updates."""
-        if os.path.exists(self.result):
+        if self.is_made():
             return self.task.updates
         saved = os.path.join(self.folder, "checkpoint_last.pt")
         return training_log.read(self.log).updates() if os.path.exists(saved) else 0
@@ -99,16 +112,19 @@ class Cell:
         flags = cells.train_flags(self.task, self.model, self.supervision, self.rate, self.seed)
         return command("train", *flags, *self.cpu, *more)
 
+    def command(self):
+        return " ".join(self.training()[2:]).replace(os.getcwd() + os.sep, "")
+
     def testing(self):
         tests = ",".join(f"test_{length}" for length in self.task.tests)
         return command(
-            "validate", *cells.task_flags(self.task, self.supervision), "--valid-subset", tests,
+            "validate", *cells.task_flags(self.task, self.model, self.supervision), "--valid-subset", tests,
             "--path", os.path.join(self.folder, "checkpoint_last.pt"), "--batch-size", 64, "--valid-sequences", 1024,
             "--log-format", "json", "--required-batch-size-multiple", 1, *self.cpu,
         )  # fmt: skip
 
     def make(self, progress):
-        if os.path.exists(self.result):
+        if self.is_made():
             return
         os.makedirs(self.folder, exist_ok=True)
         progress.say(f"{self.key} …")
@@ -140,7 +156,7 @@ class Cell:
             "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
             "cpu_minutes": round(over_restarts(log.curve("train", "cpu")[1]) / 60, 1),
             "rate": self.rate,
-            "command": " ".join(self.training()[2:]).replace(os.getcwd() + os.sep, ""),
+            "command": self.command(),
             "lengths": changes(*log.curve("train", "length")),
             "curve": list(zip(*log.curve("valid", "accuracy"))),
         }

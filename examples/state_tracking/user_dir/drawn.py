@@ -11,28 +11,41 @@ from fairseq_feedback.data.labelled_sequences import LabelledSequences
 
 
 class Drawn(LabelledSequences):
-    """Sequence i has lengths[i], and is drawn from name, a seed, and first + i, or the rest of that by `distinct`."""
+    """Sequence i has lengths[i], and is drawn from name, a seed, and first + i; or in turn from one of `numbers`."""
 
-    def __init__(self, task, name: str, lengths):
+    def __init__(self, task, name: str, lengths, numbers=None):
         self.task, self.name, self.pad = task, name, task.source_dictionary.pad()
         self.first = 0
-        self.distinct = None
+        self.numbers = numbers
         self.sizes = np.asarray(lengths)
+
+    def words(self, number: int, length: int):
+        return self.task.problem.draw(random.Random(f"{self.name} {number}"), length)
 
     def __getitem__(self, index: int):
         number = self.first + index
-        if self.distinct:
-            number %= self.distinct
-        rng = random.Random(f"{self.name} {number}")
-        symbols, labels = self.task.problem.draw(rng, int(self.sizes[index]))
-        known, answers = self.task.source_dictionary, self.task.target_dictionary
+        if self.numbers:
+            number = self.numbers[number % len(self.numbers)]
+        symbols, labels = self.words(number, int(self.sizes[index]))
         if self.task.args.supervision == "last":
             labels = [None] * (len(labels) - 1) + labels[-1:]
-        return {
-            "id": index,
-            "source": torch.tensor([known.index(symbol) for symbol in symbols]),
-            "target": torch.tensor([self.pad if label is None else answers.index(label) for label in labels]),
-        }
+        known, answers = self.task.source_dictionary, self.task.target_dictionary
+        source = [known.index(symbol) for symbol in symbols]
+        target = [self.pad if label is None else answers.index(label) for label in labels]
+        if self.task.args.start_symbol:
+            source, target = [known.bos(), *source], [self.pad, *target]
+        return {"id": index, "source": torch.tensor(source), "target": torch.tensor(target)}
+
+    def distinct(self, count: int, length: int, without=()):
+        """{symbols: number} of so many sequences, or of all there are, no two alike and none in `without`."""
+        found = {}
+        for number in range(100 * count):
+            symbols = tuple(self.words(number, length)[0])
+            if symbols not in without:
+                found.setdefault(symbols, number)
+            if len(found) == count:
+                break
+        return found
 
 
 @dataclass

@@ -35,7 +35,17 @@ class StateTrackingConfig(LabelOptions):
     batch_total: Optional[int] = field(
         default=None, metadata={"help": "the lengths of a training batch add up to so much, or --batch-size is reached"}
     )
-    distinct: Optional[int] = field(default=None, metadata={"help": "train on so many sequences only, again and again"})
+    distinct: Optional[int] = field(
+        default=None,
+        metadata={"help": "train on so many sequences of one length, again and again, and validate on none of them"},
+    )
+    start_symbol: bool = field(
+        default=False,
+        metadata={
+            "help": "begin each sequence with a symbol without a label: a transformer with relative positions takes "
+            "a and aa for the same without it"
+        },
+    )
     valid_sequences: int = field(default=512, metadata={"help": "sequences of each validation or test set"})
     valid_symbols: int = field(default=2**19, metadata={"help": "fewer of them, where they would have more symbols"})
     sample_break_mode: str = "eos"
@@ -50,24 +60,27 @@ class StateTrackingTask(LabelledSequencesTask):
     def __init__(self, cfg, source_dictionary, target_dictionary):
         super().__init__(cfg, source_dictionary, target_dictionary)
         self.problem = PROBLEMS[str(cfg.problem)]
+        self.distinct = {}
         self.growth = Growth(cfg.shortest, cfg.longest, cfg.grow_from or cfg.longest, cfg.grow_at)
 
     @classmethod
     def setup_task(cls, cfg, **kwargs):
         check_labels(cfg)
+        _refuse_streams(cfg)
         first = cfg.grow_from or cfg.longest
         if not 1 <= cfg.shortest <= first <= cfg.longest:
             raise FeedbackError(
                 f"--shortest {cfg.shortest} --grow-from {first} --longest {cfg.longest}: give rising numbers from 1"
             )
+        if cfg.distinct is not None and (cfg.distinct < 1 or cfg.shortest != cfg.longest):
+            raise FeedbackError(f"--distinct {cfg.distinct}: give at least 1, and --shortest as long as --longest")
         problem = PROBLEMS[str(cfg.problem)]
         return cls(cfg, _dictionary(problem.symbols), _dictionary(problem.labels))
 
     def load_dataset(self, split, epoch=1, combine=False, **kwargs):
         cfg = self.args
         if split == "train":
-            self.datasets[split] = Drawn(self, f"train {cfg.seed}", [])
-            self.datasets[split].distinct = cfg.distinct
+            self.datasets[split] = Drawn(self, f"train {cfg.seed}", [], list(self.trained_on().values()))
             return
         _, _, named = split.partition("_")
         numbers = named.split("-") if named else [str(cfg.shortest), str(cfg.longest)]
@@ -77,7 +90,21 @@ class StateTrackingTask(LabelledSequencesTask):
         if not 1 <= first <= last:
             raise FeedbackError(f"{split}: give lengths from 1, the shorter one first")
         number = min(cfg.valid_sequences, cfg.valid_symbols // last)
-        self.datasets[split] = Drawn(self, split, [first + i % (last - first + 1) for i in range(number)])
+        dataset = Drawn(self, split, [first + i % (last - first + 1) for i in range(number)])
+        if cfg.distinct and first == last == cfg.longest:
+            dataset.numbers = list(dataset.distinct(number, last, self.trained_on()).values())
+            dataset.sizes = dataset.sizes[: len(dataset.numbers)]
+        self.datasets[split] = dataset
+
+    def trained_on(self):
+        """{symbols: number} with --distinct, else nothing."""
+        cfg = self.args
+        if cfg.distinct and not self.distinct:
+            self.distinct = Drawn(self, f"train {cfg.seed}", []).distinct(cfg.distinct, cfg.longest)
+            if len(self.distinct) < cfg.distinct:
+                found = f"{cfg.problem} has {len(self.distinct):,} sequences of length {cfg.longest}"
+                raise FeedbackError(f"--distinct {cfg.distinct}: {found}")
+        return self.distinct
 
     def get_batch_iterator(self, dataset, max_sentences=None, **kwargs):
         if dataset is not self.datasets.get("train"):
@@ -107,6 +134,15 @@ class StateTrackingTask(LabelledSequencesTask):
             for name, now in (("length", self.growth.length), ("symbols", self.growth.symbols)):
                 metrics.log_scalar(name, now, 0)  # without a weight, the last one is shown
             metrics.log_scalar("cpu", time.process_time(), 0, round=1)
+
+
+def _refuse_streams(cfg):
+    """What LabelOptions has for them."""
+    for name in ("bptt_warmup_epochs", "bptt_warmup_tokens", "random_offset"):
+        if getattr(cfg, name):
+            raise FeedbackError(f"--{name.replace('_', '-')} is of streams: leave it out")
+    if str(cfg.sample_break_mode) != "eos":
+        raise FeedbackError(f"--sample-break-mode {cfg.sample_break_mode}: leave it out, each sequence begins anew")
 
 
 def _dictionary(words):
