@@ -2,7 +2,7 @@
 # Usage: bash examples/multi30k_en_de/train.sh [OPTION...]
 #
 # Trains on Multi30k, English to German: 4 + 4 layers, width 128, FFN 256, 4 heads, dropout 0.3. An epoch has about 240
-# updates, three minutes on a core. The paper does not have this data set; the sizes are those that others found for it.
+# updates, two to four minutes on a core. The paper does not have this data set; the sizes are those that others found for it.
 set -euo pipefail
 
 # shellcheck source=examples/training.sh
