@@ -343,6 +343,8 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     command(*which)
     again = capsys.readouterr()
     assert first.err.count(" …\n") == 6 and again.err.count(" …\n") == 1
+    command("--agents", "lstm", "--frames", 96)
+    assert (command.out / "96-frames" / "results" / "corridor-lstm-1.json").exists()
     assert first.out.count("\n| ") == 4 and "| feedback | 1 × 16 | 2 | 0.00M |" in first.out
     pytest.importorskip("matplotlib")
     for name, begin in (("episode.gif", b"GIF89a"), ("episode.png", b"\x89PNG")):

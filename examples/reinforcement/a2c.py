@@ -1,8 +1,7 @@
 """Advantage actor-critic (A2C): blocks of steps are acted and learnt in turn.
 
-The return of a step is the discounted reward up to the end of the block, and the value of the step after it. It is cut
-where an episode ends. A time limit counts as an end: agents do not see the time, so that they expect of a state what is
-left on average.
+The return of a step is the discounted reward up to the end of the block, and the value of the step after it. It stops
+where an episode ends. A time limit counts as an end: the score is the reward up to it.
 
 Shapes: T steps of a block, B environments, K slots of an observation.
 """
@@ -19,6 +18,7 @@ from examples.reinforcement.agents import Agent
 from examples.reinforcement.rows import Carried
 
 RECENT = 500  # episodes that a reward is averaged over, as in the paper
+APART = 10_000  # the environments' seeds of two trainings: more than there are environments
 
 
 class Costs(NamedTuple):
@@ -70,7 +70,7 @@ class Actor:
         rows = environments.num_envs
         self.device = agent.policy.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.observations, _ = environments.reset(seed=seed)
+        self.observations, _ = environments.reset(seed=APART * seed)  # theirs are this one and those after it
         self.before = np.zeros(rows, dtype=np.int64)  # 1 + the action before; 0 at the first step of an episode
         self.carried = agent.nothing(rows)
         self.rewards, self.lengths = np.zeros(rows), np.zeros(rows, dtype=np.int64)  # of episodes that go on

@@ -8,7 +8,7 @@ import torch
 from fairseq_feedback.files import whole
 from fairseq_feedback.tools import pictures
 
-FRAMES = 200  # of an episode, at most
+STEPS = 200  # of an episode, at most
 STRIP = 10  # pictures of a strip
 
 
@@ -26,13 +26,13 @@ def episode(agent, make, folder: str, seed: int) -> str:
 
 
 def walked(agent, environment, seed: int) -> list:
-    """(picture, reward so far) of every step; the agent does what it finds best."""
+    """(picture, reward so far) before the first step and after every one; the agent does what it finds best."""
     device = agent.policy.weight.device
     acting = agent.acting(agent.nothing(1))
     observation, _ = environment.reset(seed=seed)
     before, total, over = 0, 0.0, False
     frames = [(environment.render(), total)]
-    while not over and len(frames) < FRAMES:
+    while not over and len(frames) <= STEPS:
         symbols = torch.as_tensor(np.append(observation, before), device=device)[None]
         logits, _ = acting.step(symbols, symbols[:, -1] == 0)
         action = int(logits.argmax())
