@@ -9,6 +9,7 @@ from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from helpers import needs_current_fairseq
 
+from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
 
 pytestmark = [pytest.mark.core, needs_current_fairseq]
@@ -97,11 +98,12 @@ def test_a_language_model_in_bfloat16(made):
     assert losses[0] != losses[1] == pytest.approx(losses[0], abs=0.1)
 
 
-def test_nothing_is_scored_in_int8(made):
-    done = generate(made, "--decode-int8", "--score-reference", check=False)
+@pytest.mark.parametrize("flags", [["--decode-int8"], ["--shortlist", "list"]])
+def test_what_is_not_for_scoring(made, flags):
+    done = generate(made, *flags, "--score-reference", check=False)
     assert done.returncode == 1
     assert cli.last_line(done.stderr) == (
-        "error: --decode-int8 is for decoding, and --score-reference does not: leave one out"
+        f"error: {flags[0]} is for decoding, and --score-reference does not: leave one out"
     )
 
 
@@ -120,7 +122,22 @@ def test_two_models_of_one_process_are_asked_apart(made):
     models = {}
     for cfg in (exact, rounded, exact):
         found, _, task = checkpoint_utils.load_model_ensemble_and_task([cfg.common_eval.path])
+        found[0].prepare_for_inference_(cfg)
         task.build_generator(found, cfg.generation)
         assert found[0].decoder.int8 is found[0].encoder.int8 is (cfg is rounded)
         models[cfg is rounded] = found[0]
     assert models[True].decoder.int8 and not models[False].decoder.int8
+    for int8 in (False, True):  # of the same model, as from_pretrained has it
+        task.build_generator([models[True]], (rounded if int8 else exact).generation)
+        assert models[True].decoder.int8 is models[True].encoder.int8 is int8
+    models[True].decode_in_int8()
+    task.build_generator([models[True]], exact.generation)
+    assert models[True].decoder.int8
+
+
+def test_what_is_trained_is_not_rounded(made):
+    """As --eval-bleu-args asks for it: the losses of later validations would be of rounded weights."""
+    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(made.feedback)])
+    with pytest.raises(FeedbackError, match="--decode-int8: a model that is being trained is validated as it is"):
+        task.build_generator(models, SimpleNamespace(decode_int8=True))
+    assert not models[0].decoder.int8

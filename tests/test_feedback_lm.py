@@ -119,8 +119,14 @@ def test_resumed_in_mid_epoch(made, saved):
         expected, got = load(made, f"whole-{saved}")["model"], load(made, name)["model"]
         for key in expected:
             assert torch.equal(got[key], expected[key]), key
-    saved_memory = load(made, name)["extra_state"]["train_iterator"]["memory"]
-    assert bool(saved_memory) == saved
+    state = load(made, name)
+    assert bool(state["extra_state"]["train_iterator"]["memory"]) == saved
+    if saved:  # an average of checkpoints has none
+        del state["extra_state"]["train_iterator"]["memory"]
+        (made.folder / "without").mkdir()
+        torch.save(state, made.folder / "without" / "checkpoint_last.pt")
+        done = train(made, "without", *more, updates=9)
+        assert "rebuilt by replaying the 10 tokens before" in done.stdout + done.stderr
 
 
 def test_resuming_with_other_streams_in_mid_epoch_is_refused(made):
@@ -144,9 +150,9 @@ def test_validation_and_epochs_leave_the_memory_of_training_alone(made):
     """Validating in mid-epoch changes nothing; an epoch begins without the memory of the one before."""
     more = ["--lr", 1e-12, "--attention-dropout", 0, "--activation-dropout", 0, "--max-epoch", 2]
     plain = cli.losses(train(made, "plain", *more, updates=1000).stdout)
-    flags = ["--validate-interval-updates", 2, "--batch-size-valid", 2, "--valid-subset", "valid,test"]
-    validating = cli.losses(train(made, "validating", *more, *flags, updates=1000).stdout)
-    assert validating == plain
+    flags = ["--validate-interval-updates", 2, "--batch-size-valid", 2, "--valid-subset", "valid,train"]
+    done = train(made, "validating", *more, *flags, updates=1000)
+    assert cli.losses(done.stdout) == plain
     half = len(plain) // 2
     assert plain[:half] == plain[half:], "the weights hardly move, so both epochs are the same"
 
@@ -262,6 +268,17 @@ def test_learned_positions_are_as_many_as_in_training(made):
     for more in (["--context-window", 2], []):
         done = eval_lm(made, "--task", "language_modeling", *more, "--tokens-per-sample", 6, path=path)
         assert loss_of(done) > 0
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_a_longer_model_than_its_blocks(made, positions):
+    more = ["--task", "language_modeling", "--positions", positions, "--tokens-per-sample", 8]
+    train(made, f"longer-{positions}", *more, "--max-target-positions", 20, updates=2)
+    path = made.folder / f"longer-{positions}" / "checkpoint_last.pt"
+    flags = ["--task", "language_modeling", "--tokens-per-sample", 20, "--max-target-positions", 20]
+    assert loss_of(eval_lm(made, *flags, path=path)) > 0
+    shape = cli.load(path)["model"].get("decoder.embed_positions.weight", torch.empty(0)).shape
+    assert shape[0] == (20 + 2 if positions == "learned" else 0)
 
 
 # ---------------------------------------------------------------- generation

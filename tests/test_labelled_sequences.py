@@ -167,3 +167,16 @@ def test_a_line_without_all_its_labels_is_named(data, folder):
     more = ["--disable-validation", *ROWS]
     done = cli.run("train", *flags(folder / "bin2", folder / "bad-run", *more), check=False, log=folder / "log")
     assert done.returncode == 1 and "In line 3 there is not" in cli.last_line(done.stderr)
+
+
+def test_an_empty_line_is_named(data, folder):
+    write(folder, "empty", 5, 9)
+    for language in ("bit", "parity"):
+        path = folder / f"empty.{language}"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:3], "", *lines[3:]]) + "\n")
+    made = ["--source-lang", "bit", "--target-lang", "parity", "--destdir", folder / "bin3", "--workers", 1]
+    cli.run("preprocess", *made, "--trainpref", folder / "empty", "--validpref", folder / "empty", log=folder / "log")
+    more = ["--disable-validation", *ROWS]
+    done = cli.run("train", *flags(folder / "bin3", folder / "empty-run", *more), check=False, log=folder / "log")
+    assert done.returncode == 1 and "train.bit-parity.bit: line 4 is empty" in cli.last_line(done.stderr)

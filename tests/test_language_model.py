@@ -16,6 +16,9 @@ from fairseq_feedback.data.carried_memory import CarriedMemory
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_lm_config import FeedbackLanguageModelConfig
 from fairseq_feedback.models.feedback_transformer_lm import ARCHITECTURES, UNSUPPORTED
+from fairseq_feedback.modules.adaptive_span import AdaptiveSpan
+
+OF_THE_TASK = ("tokens_per_sample", "max_target_positions")
 
 pytestmark = pytest.mark.core
 
@@ -241,6 +244,28 @@ def test_spans_learn_in_both_directions_and_stay_in_bounds():
     assert (torch.autograd.grad(span.total(), span.ratios)[0] == 0).all(), "nothing to gain below zero"
 
 
+@pytest.mark.parametrize(
+    "ratio, sign, moves", [(0, 1, False), (0, -1, True), (1, -1, False), (1, 1, True), (0.5, 1, True)]
+)
+def test_a_span_of_half_precision_is_not_pushed_out_of_its_bounds(ratio, sign, moves):
+    """scores() clamps the copy that trains; the optimizer's own, in float32, goes by the gradient."""
+    span = AdaptiveSpan(layers=1, heads=2, longest=9, ramp=3, start=0).bfloat16()
+    span.ratios.data.fill_(ratio)
+    (gradient,) = torch.autograd.grad(sign * span.lengths().sum(), span.ratios)
+    assert gradient.tolist() == [[sign * 9.0 * moves] * 2]
+    wide = AdaptiveSpan(layers=1, heads=2, longest=9, ramp=3, start=0)
+    wide.ratios.data.fill_(ratio)
+    (gradient,) = torch.autograd.grad(sign * wide.lengths().sum(), wide.ratios)
+    assert gradient.tolist() == [[sign * 9.0] * 2]
+
+
+def test_memory_and_an_incremental_state_are_refused_together():
+    model = make_language_model(memory_span=3)
+    tokens = torch.tensor([[2, 5]])
+    with pytest.raises(ValueError, match="memory: leave it out with incremental_state"):
+        model.decoder(tokens, incremental_state={}, memory=torch.zeros(3, 1, model.decoder.embed_dim))
+
+
 # ---------------------------------------------------------------- options
 
 
@@ -294,7 +319,7 @@ def test_bands_that_are_given_are_not_the_architectures():
 @needs_current_fairseq
 def test_flags_are_frozen():
     """Renaming one breaks command lines and checkpoints; the host's names for the host's things."""
-    ours = {f.name for f in fields(FeedbackLanguageModelConfig)} - {"_name", "tokens_per_sample"}  # the task's
+    ours = {f.name for f in fields(FeedbackLanguageModelConfig)} - {"_name", *OF_THE_TASK}
     parser = argparse.ArgumentParser()
     TransformerLanguageModel.add_args(parser)
     hosts = {a.dest for a in parser._actions} - {"help"}
@@ -306,7 +331,7 @@ def test_flags_are_frozen():
     }  # fmt: skip
     assert hosts - ours == refused, "take it or refuse it by name"
     for field in fields(FeedbackLanguageModelConfig):
-        assert field.name in ("_name", "tokens_per_sample") or field.metadata["help"]
+        assert field.name in ("_name", *OF_THE_TASK) or field.metadata["help"]
 
 
 @pytest.mark.parametrize("flag", UNSUPPORTED)

@@ -28,6 +28,7 @@ def tool(name, *args, stdin="", check=True):
         capture_output=True,
         text=True,
         encoding="utf-8",
+        errors="surrogateescape",
     )
     assert not check or done.returncode == 0, done.stderr
     return done
@@ -175,6 +176,7 @@ def test_compound_split_by_hand(text, expected):
 
 def test_compound_split_refuses_aggressive_tokenization(texts):
     assert "line 2, has @-@" in refused("split-compounds", stdin="a\nZwei @-@ Wege\n")
+    assert "a text is not UTF-8" in refused("split-compounds", stdin="\udcff\n")
     (texts / "bad").write_text("Zwei @-@ Wege\n")
     flags = ("--hypotheses", texts / "bad", "--references", texts / "bad", "--compound-split")
     assert "the hypotheses, line 1, has @-@" in refused("score bleu", *flags)

@@ -105,8 +105,8 @@ def test_too_few_words_are_no_shortlist(words, tmp_path):
         ("", "no line of <s>, or none of words"),
         ("<s> {0}\n", "no line of <s>, or none of words"),
         ("{0} {1}\n", "no line of <s>, or none of words"),
-        ("<s> {0}\n{1} {0} strange\n", "line 2: strange is not in the dictionary"),
-        ("<s> {0}\nstrange {0}\n", "line 2: strange is not in the dictionary"),
+        ("<s> {0} strange\n{1} {0}\n", "line 1: strange, a frequent word, is not in the dictionary"),
+        ("<s> {0}\nstrange {0}\n", "no line of <s>, or none of words of the dictionary"),
     ],
 )
 def test_bad_files(words, tmp_path, content, said):
@@ -115,6 +115,15 @@ def test_bad_files(words, tmp_path, content, said):
         path.write_text(content.format(*words.symbols[words.nspecial :]))
     with pytest.raises(FeedbackError, match="list.*" + said):
         Shortlist(str(path), words, words)
+
+
+def test_words_that_a_cut_dictionary_lacks_are_left_out(words, tmp_path):
+    path = tmp_path / "list"
+    path.write_text("<s> {0}\n{1} {0} strange\nodd {0}\n".format(*words.symbols[words.nspecial :]))
+    first = words.nspecial
+    known = Shortlist(str(path), words, words)
+    assert known.choose(torch.tensor([first + 1])).tolist() == list(range(first + 1))
+    assert list(known.of) == [first + 1]
 
 
 def test_what_needs_all_words_is_refused(words, tmp_path):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fairseq_feedback.data.carried_memory import StreamMemories
 from fairseq_feedback.data.stream_iterator import StreamIterator
 from fairseq_feedback.data.streams import Corpus, StreamBlocks
 from fairseq_feedback.data.text_units import TextUnits
+from fairseq_feedback.tasks.streams import StreamTask
 
 pytestmark = pytest.mark.core
 
@@ -110,3 +112,16 @@ def test_the_workers_of_an_epoch_end_with_it():
         while set(multiprocessing.active_children()) > before:
             assert time.time() < limit
             time.sleep(0.05)
+
+
+def test_a_block_that_fails_leaves_no_memory():
+    """fairseq tries a batch of a validation again that had no room: not from the memory that it left itself."""
+    task, memories = SimpleNamespace(model_has_memory=True), StreamMemories(SimpleNamespace(blocks=3))
+    for block in (0, 1):
+        sample = {"block": block, "group": 5, "net_input": {}}
+        with StreamTask.carry_memory(task, sample, memories):
+            carried = sample["net_input"]["carried"]
+    assert memories.of_group == {5: carried} and carried.block == 2
+    with pytest.raises(MemoryError), StreamTask.carry_memory(task, {**sample, "block": 2}, memories):
+        raise MemoryError
+    assert not memories.of_group

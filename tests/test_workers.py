@@ -111,9 +111,17 @@ def test_pytorch_ddp_with_layers_dropped(folder, data):
         torch.testing.assert_close(got[key], expected[key], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("arch", ["feedback_transformer_tiny", "transformer"])
-def test_pytorch_ddp_says_what_dropped_layers_need(folder, data, arch):
-    done = train_by_two(folder, data, "refused", *LAYERDROP, command=PYTORCH_DDP, check=False, arch=arch)
+@pytest.mark.parametrize(
+    "arch, flags",
+    [
+        ("feedback_transformer_tiny", LAYERDROP),
+        ("feedback_transformer_tiny", ["--decoder-layerdrop", 0.5]),
+        ("transformer", LAYERDROP),
+    ],
+    ids=["feedback", "decoder alone", "transformer"],
+)
+def test_pytorch_ddp_says_what_dropped_layers_need(folder, data, arch, flags):
+    done = train_by_two(folder, data, "refused", *flags, command=PYTORCH_DDP, check=False, arch=arch)
     for rank, worker in enumerate(done):
         assert worker.returncode != 0 and "Traceback" not in worker.stderr
         line = cli.last_line(worker.stderr)
@@ -165,6 +173,21 @@ def test_a_language_model_resumes_in_mid_epoch(folder):
     assert "the carried memory of 4 streams is that of the checkpoint" in said
     assert "of the other workers' 4 it is rebuilt by replaying the text before" in said
     assert cli.losses(resumed.stdout) == pytest.approx(cli.losses(whole.stdout)[4:], abs=0.05)
+
+
+def test_a_language_model_resumes_with_more_workers_and_with_fewer(folder):
+    """What the second worker's streams were when the first stopped alone is no longer their memory."""
+    text = cli.make_text(folder, "changing-text")
+    flags = {updates: cli.train_lm_flags(text, folder / "changing", "--update-freq", 2, updates=updates)
+             for updates in (3, 9)}  # fmt: skip
+    alone = cli.train_lm_flags(text, folder / "alone", "--update-freq", 2, updates=9)
+    whole = cli.run("train", *alone, log=folder / "log")
+    cli.run("train", *flags[3], log=folder / "log")
+    train_by_two(folder, text, "changing", flags_of=cli.train_lm_flags, updates=6)
+    rest = cli.run("train", *flags[9], log=folder / "log")
+    said = rest.stdout + rest.stderr
+    assert "the carried memory of 4 streams is that of the checkpoint; of the other workers' 4 it is rebuilt" in said
+    assert cli.losses(rest.stdout) == pytest.approx(cli.losses(whole.stdout)[6:], abs=0.05)
 
 
 def test_a_mistake_of_two_workers_is_one_sentence(folder, data):

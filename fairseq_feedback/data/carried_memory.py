@@ -44,9 +44,8 @@ class StreamMemories:
     blocks: Optional[StreamBlocks] = None
     of_group: Dict[int, CarriedMemory] = field(default_factory=dict)
 
-    def done(self, group: int, block: int) -> None:
+    def done(self, group: int, block: int, carried: CarriedMemory) -> None:
         """A block of that group is done: the next one goes on from it. After the last one, nothing is carried."""
-        if block + 1 == self.blocks.blocks:
-            del self.of_group[group]
-        else:
-            self.of_group[group].block = block + 1
+        if block + 1 < self.blocks.blocks:
+            carried.block = block + 1
+            self.of_group[group] = carried

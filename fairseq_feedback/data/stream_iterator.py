@@ -32,14 +32,14 @@ class StreamIterator(EpochBatchIterator):
         state["length"] = self.dataset.length
         state["first"] = self.dataset.first
         state["block"] = state["iterations_in_epoch"] // self.batches
-        state["memory"] = self._memory_to_save() if state["block"] > 0 else {}
+        state["memory"] = self._memory_to_save(state["block"]) if state["block"] > 0 else {}
         return state
 
-    def _memory_to_save(self):
-        """The memory vectors (N, C) of every stream that this worker has."""
+    def _memory_to_save(self, block: int):
+        """The memory vectors (N, C) before a block, of every stream that this worker has."""
         found = {}
         for group, carried in self.memories.of_group.items():
-            memory = carried.of_only_model()
+            memory = carried.of_only_model() if carried.block == block else None
             if memory is not None:
                 for row, vectors in enumerate(memory.unbind(1)):
                     found[group * self.dataset.rows + row] = vectors
@@ -71,13 +71,13 @@ class StreamIterator(EpochBatchIterator):
                     f"have {now}: give the same --seed, and --random-offset as before; or --reset-dataloader"
                 )
             # The host keeps the state as long as it runs: it should not keep the memory.
-            self._take_memory(state.pop("memory"), state["block"])
+            self._take_memory(state.pop("memory", {}), state["block"])  # an average of checkpoints has none
             state = {**state, "iterations_in_epoch": state["block"] * self.batches}
         super().load_state_dict(state)
 
     def _take_memory(self, of_stream, block: int) -> None:
         rows = self.dataset.rows
-        for group in range(self.dataset.groups):
+        for group in range(self.shard_id, self.dataset.groups, self.num_shards):
             streams = range(group * rows, (group + 1) * rows)
             if all(stream in of_stream for stream in streams):
                 memory = torch.stack([of_stream[stream] for stream in streams], dim=1)

@@ -40,10 +40,9 @@ def collate(items, pad: int):
 class Corpus(FairseqDataset):
     """Sentences of an indexed dataset as one row of tokens, read where they are needed."""
 
-    def __init__(self, sentences, split: str, trains: bool = False):
+    def __init__(self, sentences, split: str):
         self.sentences = sentences
         self.split = split
-        self.trains = trains
         self.ends = np.cumsum(np.asarray(sentences.sizes, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -72,9 +71,9 @@ class Corpus(FairseqDataset):
 class LabelledCorpus(Corpus):
     """Its tokens have labels beside them: `labels`, the padding symbol where there is none."""
 
-    def __init__(self, sentences, labels, split: str, trains: bool = False):
-        super().__init__(sentences, split, trains)
-        self.labels = Corpus(labels, split, trains)
+    def __init__(self, sentences, labels, split: str):
+        super().__init__(sentences, split)
+        self.labels = Corpus(labels, split)
 
     def block(self, first: int, last: int, eos: int):
         return self.tokens(first, last), self.labels.tokens(first, last)

@@ -25,10 +25,11 @@ def to_decode(models, options, search) -> list:
         if int8:
             raise FeedbackError("--decode-int8 is for decoding, and --score-reference does not: leave one out")
         return models
+    if int8 and not all(map(_is_to_decode, models)):
+        raise FeedbackError("--decode-int8: a model that is being trained is validated as it is: leave it out")
     found = [model if has_feedback(model) else _with_engine(model, options, search, int8) for model in models]
-    if int8:
-        for model in found:
-            model.decode_in_int8()
+    for model in filter(has_feedback, found):
+        model.round_to_int8(int8 or model.always_int8)
     return found
 
 
@@ -90,6 +91,8 @@ def align(generator) -> None:
 
 def shorten(generator, options, task) -> None:
     """For --shortlist."""
+    if getattr(options, "score_reference", False):
+        raise FeedbackError("--shortlist is for decoding, and --score-reference does not: leave one out")
     shortlist.check(generator, options)
     generator.shortlist = shortlist.Shortlist(options.shortlist, task.source_dictionary, task.target_dictionary)
 

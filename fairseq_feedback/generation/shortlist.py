@@ -24,14 +24,16 @@ class Shortlist:
             words = line.split()
             if not words:
                 continue
-            ids = torch.tensor([_known(word, target, path, number) for word in words[1:]], dtype=torch.long)
+            # A dictionary with the most frequent words only lacks some of the others.
+            ids = torch.tensor([target.indices[word] for word in words[1:] if word in target.indices], dtype=torch.long)
             if words[0] == ALWAYS:
+                _all_known(words[1:], target, path, number)
                 self.always = torch.cat([self.always, ids]).unique()
-            else:
-                self.of[_known(words[0], source, path, number)] = ids
+            elif words[0] in source.indices:
+                self.of[source.indices[words[0]]] = ids
         if len(self.always) == target.nspecial or not self.of:
-            raise FeedbackError(f"--shortlist {path}: no line of {ALWAYS}, or none of words: make it by "
-                                "fairseq-feedback shortlist")  # fmt: skip
+            raise FeedbackError(f"--shortlist {path}: no line of {ALWAYS}, or none of words of the dictionary: make it "
+                                "by fairseq-feedback shortlist, from the text of the training data")  # fmt: skip
         self.source, self.target = source, target
 
     def choose(self, tokens: Tensor) -> Tensor:
@@ -53,11 +55,11 @@ def _lines(path: str) -> List[str]:
         raise FeedbackError(f"--shortlist {path} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
-def _known(word: str, dictionary: Dictionary, path: str, number: int) -> int:
-    if word not in dictionary.indices:
-        raise FeedbackError(f"--shortlist {path}, line {number}: {word} is not in the dictionary: was it made from the "
-                            "text of other data?")  # fmt: skip
-    return dictionary.indices[word]
+def _all_known(frequent: List[str], dictionary: Dictionary, path: str, number: int) -> None:
+    for word in frequent:
+        if word not in dictionary.indices:
+            raise FeedbackError(f"--shortlist {path}, line {number}: {word}, a frequent word, is not in the "
+                                "dictionary: was it made from the text of other data?")  # fmt: skip
 
 
 def check(generator, options) -> None:

@@ -28,8 +28,8 @@ class FeedbackDecoder(TeacherForcing, IncrementalDecoding):
         """
         Features (B, T, C) of all tokens, or under incremental decoding of those not seen before.
 
-        `memory` (N, B, C) is what stands before the first step, the newest last (default: zero vectors). Where every
-        layer has its own, here and below it is (N, B, L, C).
+        `memory` (N, B, C) is what stands before the first step, the newest last (default: zero vectors; under
+        incremental decoding always these). Where every layer has its own, here and below it is (N, B, L, C).
 
         The dictionary returned with them holds `attn`, the cross-attention (B, T, S) of `alignment_layer` (default:
         the last) averaged over heads, or None in training if nobody asked for it; and `memory`, the memory vectors
@@ -45,6 +45,8 @@ class FeedbackDecoder(TeacherForcing, IncrementalDecoding):
         elif not self.training:
             attn_layer = self.num_layers - 1
 
+        if memory is not None and incremental_state is not None:
+            raise ValueError("memory: leave it out with incremental_state, which holds the memory of its own steps")
         if incremental_state is None:
             x, new_memory, attn = self.run_sequence(prev_output_tokens, encoder_out, attn_layer, memory)
         else:

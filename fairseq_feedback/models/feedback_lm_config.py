@@ -102,7 +102,9 @@ class FeedbackLanguageModelConfig(FairseqDataclass):
         False, "keep few activations and recompute the rest in backward, by segments of time"
     )
     min_params_to_wrap: int = option(DEFAULT_MIN_PARAMS_TO_WRAP, _DEFAULT_AND_HELP["min_params_to_wrap"][1])
-    tokens_per_sample: int = II("task.tokens_per_sample")  # of the training: how many learned positions there are
+    # Of the training: how many learned positions there are.
+    tokens_per_sample: int = II("task.tokens_per_sample")
+    max_target_positions: Optional[int] = II("task.max_target_positions")
 
 
 def check(config: FeedbackLanguageModelConfig) -> None:

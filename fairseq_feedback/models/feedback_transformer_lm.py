@@ -230,8 +230,9 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         host.decoder.normalize_before = not config.decoder_post_norm
         host.no_token_positional_embeddings = relative
         host.decoder.learned_pos = config.positions == "learned"
-        longest = getattr(getattr(task, "args", None), "tokens_per_sample", host.max_target_positions)
-        host.max_target_positions = config.tokens_per_sample if host.decoder.learned_pos else longest
+        if not relative:
+            of = config if host.decoder.learned_pos else getattr(task, "args", config)
+            host.max_target_positions = getattr(of, "max_target_positions", None) or of.tokens_per_sample
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
         return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))

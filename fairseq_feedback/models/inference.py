@@ -17,8 +17,22 @@ class Decodes:
         if path and cfg.common.bf16:
             self.bfloat16()
 
+    always_int8 = False
+
     def decode_in_int8(self):
-        """Round weights and states to 8 bits when decoding."""
+        """Round weights and states to 8 bits when decoding, from now on."""
+        self.always_int8 = True
+        self.round_to_int8(True)
+
+    def round_to_int8(self, int8: bool):
+        """Or do not."""
+        if int8:
+            self._check_int8()
+        for side in ("encoder", "decoder"):
+            if hasattr(self, side):
+                getattr(self, side).int8 = int8
+
+    def _check_int8(self):
         device = next(self.parameters()).device.type
         if device != "cpu":
             raise FeedbackError(f"--decode-int8 is for CPUs, and this model is on {device}: give --cpu, or use --fp16")
@@ -26,6 +40,3 @@ class Decodes:
             raise FeedbackError(f"--decode-int8: torch {torch.__version__} has no products of 8 bits: leave it out")
         if not all(torch.isfinite(p).all() for p in self.parameters()):  # rounding would make numbers of them
             raise FeedbackError("--decode-int8: a weight of this model is not a finite number. Was it damaged?")
-        for side in ("encoder", "decoder"):
-            if hasattr(self, side):
-                getattr(self, side).int8 = True

@@ -56,7 +56,8 @@ def completed(cfg, kind, complete_architecture):
     elif not isinstance(cfg, dict):
         cfg = vars(cfg)
     known = {f.name for f in fields(kind)}
-    config = kind(**{k: v for k, v in cfg.items() if k in known})
+    of_others = {f.name: None for f in fields(kind) if str(f.default).startswith("${")}  # that an old checkpoint lacks
+    config = kind(**{**of_others, **{k: v for k, v in cfg.items() if k in known}})
     complete_architecture(config, architecture)
     return config
 

@@ -25,7 +25,12 @@ class AdaptiveSpan(nn.Module):
 
     def lengths(self) -> Tensor:
         """z, (L, H), in slots."""
-        return self.longest * self.ratios.to(at_least_float32(self.ratios)).clamp(0.0, 1.0)
+        wide = self.ratios.to(at_least_float32(self.ratios))
+        ratios = wide.clamp(0.0, 1.0)
+        if not torch.jit.is_scripting() and ratios.requires_grad and wide is not self.ratios:
+            # Of half precision, scores() clamps a copy: what the optimizer keeps must not go on beyond the bounds.
+            ratios.register_hook(lambda d: d.masked_fill(((wide <= 0) & (d > 0)) | ((wide >= 1) & (d < 0)), 0.0))
+        return self.longest * ratios
 
     def reach(self) -> int:
         """Slots that some head sees, rounded up. Reading it waits for the device."""

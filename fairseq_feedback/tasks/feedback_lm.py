@@ -69,8 +69,7 @@ class FeedbackLMTask(StreamTask, LanguageModelingTask):
         if sentences is None:
             raise FeedbackError(f"{path}: no such split. Make it with fairseq-preprocess --only-source --{split}pref …")
         if self.streams:
-            # The trainer loads what it trains on with a data_selector, nobody else does.
-            self.datasets[split] = Corpus(sentences, split, trains="data_selector" in kwargs)
+            self.datasets[split] = Corpus(sentences, split)
         else:
             super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
 

@@ -92,9 +92,10 @@ class LabelledSequencesTask(StreamTask, FairseqTask):
                 f"{_first_difference(sources.sizes, labels.sizes)} there is not"
             )
         if self.streams:
-            # The trainer loads what it trains on with a data_selector, nobody else does.
-            self.datasets[split] = LabelledCorpus(sources, labels, split, trains="data_selector" in kwargs)
+            self.datasets[split] = LabelledCorpus(sources, labels, split)
         else:
+            if (sources.sizes == 0).any():
+                raise FeedbackError(f"{prefix}{self.args.source_lang}: line {sources.sizes.argmin() + 1} is empty")
             self.datasets[split] = LabelledSequences(sources, labels, self.symbols.pad())
 
     def max_positions(self):

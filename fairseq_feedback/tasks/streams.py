@@ -61,7 +61,8 @@ class StreamTask:
             return super().get_batch_iterator(dataset, max_tokens=max_tokens, max_sentences=max_sentences, **kwargs)
         epoch, workers = kwargs.get("epoch", 1), kwargs.get("num_shards", 1)
         length, first, rows, batches = self.args.tokens_per_sample, None, max_sentences or 1, 1
-        if dataset.trains:
+        trains = "grouped_shuffling" in kwargs  # only the trainer's own iterator is asked for with it
+        if trains:
             length = self._block_length(epoch)
             if self.args.random_offset:
                 with data_utils.numpy_seed(kwargs.get("seed", 1), epoch):
@@ -85,7 +86,7 @@ class StreamTask:
         )
         return StreamIterator(
             blocks,
-            self.train_memories if dataset.trains else self.valid_memories,
+            self.train_memories if trains else self.valid_memories,
             batches=batches,
             limit_mb=self.args.save_memory_mb,
             num_shards=workers,
@@ -122,14 +123,14 @@ class StreamTask:
             yield
             return
         block, group = sample["block"], sample["group"]
-        carried = memories.of_group.get(group)
+        carried = memories.of_group.pop(group, None)
         if block == 0:
             carried = CarriedMemory()
         elif carried is None or carried.block != block:
             carried = _replay(memories.blocks, group, block, model)
-        memories.of_group[group] = sample["net_input"]["carried"] = carried
+        sample["net_input"]["carried"] = carried
         yield
-        memories.done(group, block)
+        memories.done(group, block, carried)
 
 
 def check_streams(args) -> None:

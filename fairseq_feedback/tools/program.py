@@ -32,7 +32,7 @@ def run(main):
     except BrokenPipeError:  # as with `| head`: whoever read has enough
         end()
     except Exception as error:
-        mistake = errors.find(error)
+        mistake = errors.sentence(error)
         if mistake is not None:
             end(mistake)
         if not isinstance(error, OSError) or error.strerror is None:

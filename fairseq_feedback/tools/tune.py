@@ -82,7 +82,7 @@ def keep_settings(args):
                 return
         print(f"{args.out} has generations with other settings: beginning again")
         for name in os.listdir(args.out):
-            if name.startswith(args.gen_subset + "-lenpen"):
+            if "-lenpen" in name:
                 os.remove(os.path.join(args.out, name))
     write_json(path, settings)
 

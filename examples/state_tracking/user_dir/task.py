@@ -107,7 +107,7 @@ class StateTrackingTask(LabelledSequencesTask):
         return self.distinct
 
     def get_batch_iterator(self, dataset, max_sentences=None, **kwargs):
-        if dataset is not self.datasets.get("train"):
+        if "grouped_shuffling" not in kwargs:  # only the trainer's own iterator is asked for with it
             return super().get_batch_iterator(dataset, max_sentences=max_sentences, **kwargs)
         if max_sentences is None:
             raise FeedbackError("--batch-size: give the number of sequences in a batch")
