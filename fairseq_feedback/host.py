@@ -31,6 +31,7 @@ from fairseq.models.speech_to_text.hub_interface import S2THubInterface
 from fairseq.modules import transformer_layer
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim import FairseqOptimizer
+from fairseq.optim.fp16_optimizer import _FP16OptimizerMixin
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
@@ -44,6 +45,7 @@ from fairseq_feedback.data import binary
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.generation import commands, limits
 from fairseq_feedback.models import workers
+from fairseq_feedback.modules import adaptive_span
 
 
 def allow_checkpoint_types() -> None:
@@ -315,6 +317,12 @@ def train_on_finite_numbers() -> None:
     Trainer.train_step = finite.checked_step(Trainer.train_step)
 
 
+def keep_learned_spans_in_bounds() -> None:
+    _FP16OptimizerMixin._sync_fp32_params_to_fp16 = adaptive_span.keeps_ratios(
+        _FP16OptimizerMixin._sync_fp32_params_to_fp16
+    )
+
+
 def train_on_alignments() -> None:
     criterion = LabelSmoothedCrossEntropyCriterionWithAlignment
     criterion.forward = alignments.asks_for_attention(criterion.forward)
@@ -350,6 +358,7 @@ offer_decoding_options()
 write_checkpoints_whole()
 begin_trainings_afresh()
 train_on_finite_numbers()
+keep_learned_spans_in_bounds()
 train_on_alignments()
 believe_no_damaged_data()
 run_nothing_of_strangers()

@@ -9,7 +9,6 @@ from fairseq import checkpoint_utils, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from helpers import needs_current_fairseq
 
-from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.models.feedback_transformer import FeedbackTransformerModel
 
 pytestmark = [pytest.mark.core, needs_current_fairseq]
@@ -135,9 +134,13 @@ def test_two_models_of_one_process_are_asked_apart(made):
     assert models[True].decoder.int8
 
 
-def test_what_is_trained_is_not_rounded(made):
-    """As --eval-bleu-args asks for it: the losses of later validations would be of rounded weights."""
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(made.feedback)])
-    with pytest.raises(FeedbackError, match="--decode-int8: a model that is being trained is validated as it is"):
-        task.build_generator(models, SimpleNamespace(decode_int8=True))
+def test_what_is_trained_or_scored_is_not_rounded(made, caplog):
+    """As --eval-bleu-args may ask for it: the losses of later validations would be of rounded weights."""
+    models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(made.feedback)])
+    task.build_generator(models, SimpleNamespace(decode_int8=True))
+    assert not models[0].decoder.int8 and "--decode-int8 is left out" in caplog.text
+    models[0].prepare_for_inference_(cfg)
+    task.build_generator(models, SimpleNamespace(decode_int8=True))
+    assert models[0].decoder.int8
+    task.build_generator(models, SimpleNamespace(score_reference=True))
     assert not models[0].decoder.int8

@@ -270,15 +270,12 @@ def test_learned_positions_are_as_many_as_in_training(made):
         assert loss_of(done) > 0
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_a_longer_model_than_its_blocks(made, positions):
-    more = ["--task", "language_modeling", "--positions", positions, "--tokens-per-sample", 8]
-    train(made, f"longer-{positions}", *more, "--max-target-positions", 20, updates=2)
-    path = made.folder / f"longer-{positions}" / "checkpoint_last.pt"
-    flags = ["--task", "language_modeling", "--tokens-per-sample", 20, "--max-target-positions", 20]
-    assert loss_of(eval_lm(made, *flags, path=path)) > 0
-    shape = cli.load(path)["model"].get("decoder.embed_positions.weight", torch.empty(0)).shape
-    assert shape[0] == (20 + 2 if positions == "learned" else 0)
+def test_more_learned_positions_than_a_block_has(made):
+    more = ["--task", "language_modeling", "--positions", "learned", "--tokens-per-sample", 8]
+    train(made, "longer", *more, "--max-target-positions", 20, updates=2)
+    path = made.folder / "longer" / "checkpoint_last.pt"
+    assert cli.load(path)["model"]["decoder.embed_positions.weight"].size(0) == 20 + 2
+    assert loss_of(eval_lm(made, "--task", "language_modeling", "--tokens-per-sample", 20, path=path)) > 0
 
 
 # ---------------------------------------------------------------- generation

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq.models.transformer_lm import TransformerLanguageModel
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 from helpers import LM_VARIANTS, Task, make_dictionary, make_language_model, needs_current_fairseq, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,19 +245,28 @@ def test_spans_learn_in_both_directions_and_stay_in_bounds():
     assert (torch.autograd.grad(span.total(), span.ratios)[0] == 0).all(), "nothing to gain below zero"
 
 
-@pytest.mark.parametrize(
-    "ratio, sign, moves", [(0, 1, False), (0, -1, True), (1, -1, False), (1, 1, True), (0.5, 1, True)]
-)
-def test_a_span_of_half_precision_is_not_pushed_out_of_its_bounds(ratio, sign, moves):
-    """scores() clamps the copy that trains; the optimizer's own, in float32, goes by the gradient."""
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_span_of_half_precision_stays_in_its_bounds(flat):
+    """scores() clamps the copy that trains; the optimizer has its own in float32."""
     span = AdaptiveSpan(layers=1, heads=2, longest=9, ramp=3, start=0).bfloat16()
-    span.ratios.data.fill_(ratio)
-    (gradient,) = torch.autograd.grad(sign * span.lengths().sum(), span.ratios)
-    assert gradient.tolist() == [[sign * 9.0 * moves] * 2]
-    wide = AdaptiveSpan(layers=1, heads=2, longest=9, ramp=3, start=0)
-    wide.ratios.data.fill_(ratio)
-    (gradient,) = torch.autograd.grad(sign * wide.lengths().sum(), wide.ratios)
-    assert gradient.tolist() == [[sign * 9.0] * 2]
+    parameters = [torch.nn.Parameter(torch.zeros(3).bfloat16()), *span.parameters()]
+    optimizer = FP16Optimizer.__new__(FP16Optimizer)
+    optimizer.fp16_params, own = parameters, [torch.full((3,), 5.0), torch.tensor([[-0.5, 1.5]])]
+    optimizer.fp32_params = {None: torch.cat([p.flatten() for p in own])} if flat else own
+    optimizer._sync_fp32_params_to_fp16()
+    assert parameters[0].tolist() == [5.0] * 3 and span.ratios.tolist() == [[0.0, 1.0]]
+    left = optimizer.fp32_params[None].tolist()[3:] if flat else own[1].flatten().tolist()
+    assert left == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("args, longest", [({}, 1024), ({"tokens_per_sample": 8}, 8),
+                                           ({"tokens_per_sample": 8, "max_target_positions": 20}, 20)])  # fmt: skip
+def test_sinusoidal_positions_go_as_far_as_the_task_says(args, longest):
+    task = Task(make_dictionary(9))
+    task.args = argparse.Namespace(**args)
+    arch = "feedback_transformer_lm_tiny"
+    model = ARCH_MODEL_REGISTRY[arch].build_model(parse(arch, "--positions", "sinusoidal"), task)
+    assert model.max_positions() == longest
 
 
 def test_memory_and_an_incremental_state_are_refused_together():

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -399,3 +400,11 @@ def test_a_task_that_the_paper_does_not_have(monkeypatch):
 def test_mistakes_of_the_command(command, flags, words):
     with pytest.raises(FeedbackError, match=words):
         command(*flags)
+
+
+def test_the_environments_of_two_seeds_are_others():
+    seeds = []
+    environments = SimpleNamespace(num_envs=1024, reset=lambda seed: (seeds.append(seed), None))
+    for seed in (1, 2):
+        a2c.Actor(SimpleNamespace(policy=torch.nn.Linear(1, 1), nothing=lambda rows: None), environments, seed)
+    assert seeds[1] - seeds[0] >= 1024

@@ -155,11 +155,12 @@ def test_distinct_sequences_come_again_and_none_is_validated_on(task_of):
     [
         ({"shortest": 2, "longest": 3}, "give at least 1, and --shortest as long as --longest"),
         ({"shortest": 2, "longest": 2, "distinct": 37}, "s3 has 36 sequences of length 2"),
+        ({"shortest": 2, "longest": 2, "distinct": 36}, "no sequence of length 2 is left to validate on"),
     ],
 )
 def test_what_cannot_be_distinct(task_of, more, words):
     with pytest.raises(FeedbackError, match=words):
-        task_of("s3", **{"distinct": 4, **more}).load_dataset("train")
+        task_of("s3", **{"distinct": 4, **more}).load_dataset("valid")
 
 
 @pytest.mark.parametrize("name", ["own-4", "own-8"])
@@ -245,6 +246,13 @@ def test_every_cell_has_its_result_and_none_is_made_twice(command, capsys, tmp_p
     path.write_text(json.dumps({**found, "command": found["command"] + " --clip-norm 2"}))
     with pytest.raises(FeedbackError, match="0.001-1.json is of other settings: move it away, or give another --out"):
         command(*which)
+    path.unlink()
+    begun = command.results.parent / "parity-last-feedback-0.001-1" / "command"
+    settings = begun.read_text()
+    begun.write_text(settings + " --clip-norm 2")
+    with pytest.raises(FeedbackError, match="parity-last-feedback-0.001-1 is of other settings"):
+        command(*which)
+    begun.write_text(settings)
     path.write_text(json.dumps(found))
     command(*which, "--updates", 4)
     assert (tmp_path / "out" / "4-updates" / "results" / path.name).exists()

@@ -70,7 +70,7 @@ def main():
 
 def name_of(cell, seed):
     name = cell.name or f"{cell.data} {cell.layers} {cell.setting}"
-    return re.sub(r"[^\w]+", "-", f"{name} {seed}").strip("-").lower()
+    return re.sub(r"[^\w]+", "-", f"{name} {cell.updates} {seed}").strip("-").lower()
 
 
 def result_of(args, cell, seed):

@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 
 # Of two recurrent networks the wider has at least as many parameters as feedback. The peers have three rates each.
-# A transformer sees further back than feedback, and that a sequence begins, as feedback does by its empty memory.
+# A transformer sees at least as far back as feedback, and that a sequence begins, as feedback does by its empty memory.
 def models(layers, width, span, rate, more=()):
     transformers, networks = (rate, rate / 3, 3 * rate), (2e-3, 5e-4, 8e-3)
     start = ("--start-symbol",)
@@ -93,14 +93,14 @@ TASKS = {
 }  # fmt: skip
 
 # The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of RLT's for the rest.
-ECHOES = ("copy", "reverse", "counting")  # they are tested on up to 400 symbols that are to be seen again
+ECHOES = ("copy", "reverse", "counting")  # what is to be said lies up to 800 symbols back
 WALK, PROGRAMS = "random_walk", ("algorithmic_3", "algorithmic_5")
 
 
 def paper(name, task):
     task = task._replace(rows=512, total=None)
     if name in (*ECHOES, WALK, *PROGRAMS):
-        return task._replace(updates=50_000, models=models(4, 256, 512 if name in ECHOES else 100, 1e-4))
+        return task._replace(updates=50_000, models=models(4, 256, 1024 if name in ECHOES else 100, 1e-4))
     more = POST_NORM if "--decoder-post-norm" in task.models["feedback"].flags else ()
     return task._replace(models=models(8, 512, 8, 1e-4, more=more))
 

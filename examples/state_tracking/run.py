@@ -15,12 +15,12 @@ import json
 import os
 import re
 
-from examples.report import parameters
+from examples.report import parameters, read
 from examples.state_tracking import cells, needed, report
 from examples.state_tracking.commands import command, lines
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
-from fairseq_feedback.tools.files import write_json
+from fairseq_feedback.tools.files import whole, write_json
 from fairseq_feedback.tools.program import Parser, run
 from fairseq_feedback.tools.progress import Progress
 
@@ -101,6 +101,15 @@ class Cell:
                 return True
         raise FeedbackError(f"{self.result} is of other settings: move it away, or give another --out")
 
+    def begin(self):
+        """In its folder, which may hold half a training with the same settings."""
+        path = os.path.join(self.folder, "command")
+        if os.path.isdir(self.folder) and not (os.path.exists(path) and read(path) == self.command()):
+            raise FeedbackError(f"{self.folder} is of other settings: move it away, or give another --out")
+        os.makedirs(self.folder, exist_ok=True)
+        with whole(path) as f:
+            f.write(self.command())
+
     def done(self):
         """Updates."""
         if self.is_made():
@@ -126,7 +135,7 @@ class Cell:
     def make(self, progress):
         if self.is_made():
             return
-        os.makedirs(self.folder, exist_ok=True)
+        self.begin()
         progress.say(f"{self.key} …")
         at = self.done()
         for line in lines(self.training("--save-dir", self.folder), self.log, "a"):
@@ -151,7 +160,7 @@ class Cell:
             "supervision": self.supervision,
             "seed": self.seed,
             "parameters": parameters(self.log, "run the same command again"),
-            "updates": self.task.updates,
+            "updates": log.updates(),
             "symbols": int(symbols[-1]),
             "minutes": round(log.curve("train", "wall")[1][-1] / 60, 1),
             "cpu_minutes": round(over_restarts(log.curve("train", "cpu")[1]) / 60, 1),

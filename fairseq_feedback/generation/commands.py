@@ -24,9 +24,12 @@ def to_decode(models, options, search) -> list:
     if getattr(options, "score_reference", False):
         if int8:
             raise FeedbackError("--decode-int8 is for decoding, and --score-reference does not: leave one out")
+        for model in filter(has_feedback, models):
+            model.round_to_int8(False)
         return models
     if int8 and not all(map(_is_to_decode, models)):
-        raise FeedbackError("--decode-int8: a model that is being trained is validated as it is: leave it out")
+        logger.warning("--decode-int8 is left out: a model that prepare_for_inference_ has not seen is being trained")
+        int8 = False
     found = [model if has_feedback(model) else _with_engine(model, options, search, int8) for model in models]
     for model in filter(has_feedback, found):
         model.round_to_int8(int8 or model.always_int8)

@@ -20,14 +20,13 @@ class Shortlist:
     def __init__(self, path: str, source: Dictionary, target: Dictionary):
         self.of: Dict[int, Tensor] = {}
         self.always = torch.arange(target.nspecial)  # so a special symbol has the same number among the chosen
-        for number, line in enumerate(_lines(path), 1):
+        for line in _lines(path):
             words = line.split()
             if not words:
                 continue
             # A dictionary with the most frequent words only lacks some of the others.
             ids = torch.tensor([target.indices[word] for word in words[1:] if word in target.indices], dtype=torch.long)
             if words[0] == ALWAYS:
-                _all_known(words[1:], target, path, number)
                 self.always = torch.cat([self.always, ids]).unique()
             elif words[0] in source.indices:
                 self.of[source.indices[words[0]]] = ids
@@ -53,13 +52,6 @@ def _lines(path: str) -> List[str]:
             return list(f)
     except (OSError, UnicodeDecodeError) as error:
         raise FeedbackError(f"--shortlist {path} cannot be read: {getattr(error, 'strerror', error)}") from error
-
-
-def _all_known(frequent: List[str], dictionary: Dictionary, path: str, number: int) -> None:
-    for word in frequent:
-        if word not in dictionary.indices:
-            raise FeedbackError(f"--shortlist {path}, line {number}: {word}, a frequent word, is not in the "
-                                "dictionary: was it made from the text of other data?")  # fmt: skip
 
 
 def check(generator, options) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from fairseq import utils
 from fairseq.models import FairseqLanguageModel, register_model
-from fairseq.models.transformer import Embedding
+from fairseq.models.transformer import DEFAULT_MAX_TARGET_POSITIONS, Embedding
 from fairseq.modules import AdaptiveInput, FairseqDropout
 from torch import Tensor
 
@@ -230,9 +230,9 @@ class FeedbackLanguageModel(Decodes, FairseqLanguageModel):
         host.decoder.normalize_before = not config.decoder_post_norm
         host.no_token_positional_embeddings = relative
         host.decoder.learned_pos = config.positions == "learned"
-        if not relative:
-            of = config if host.decoder.learned_pos else getattr(task, "args", config)
-            host.max_target_positions = getattr(of, "max_target_positions", None) or of.tokens_per_sample
+        now = config if host.decoder.learned_pos else getattr(task, "args", config)  # learned: as trained
+        lengths = [getattr(now, name, None) for name in ("max_target_positions", "tokens_per_sample")]
+        host.max_target_positions = next(filter(None, lengths), DEFAULT_MAX_TARGET_POSITIONS)
         if config.adaptive_softmax_cutoff:
             host.adaptive_softmax_cutoff = _cutoffs("adaptive_softmax_cutoff", config, task.target_dictionary)
         return cls(FeedbackLMDecoder(host, task.target_dictionary, _embedding(config, task.source_dictionary)))

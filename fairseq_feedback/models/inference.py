@@ -25,7 +25,7 @@ class Decodes:
         self.round_to_int8(True)
 
     def round_to_int8(self, int8: bool):
-        """Or do not."""
+        """In 8 bits or exactly: until this is called again."""
         if int8:
             self._check_int8()
         for side in ("encoder", "decoder"):

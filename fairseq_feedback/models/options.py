@@ -56,8 +56,10 @@ def completed(cfg, kind, complete_architecture):
     elif not isinstance(cfg, dict):
         cfg = vars(cfg)
     known = {f.name for f in fields(kind)}
-    of_others = {f.name: None for f in fields(kind) if str(f.default).startswith("${")}  # that an old checkpoint lacks
-    config = kind(**{**of_others, **{k: v for k, v in cfg.items() if k in known}})
+    config = kind(**{k: v for k, v in cfg.items() if k in known})
+    for name, value in vars(config).items():
+        if str(value).startswith("${"):  # another one's option, which an old checkpoint lacks
+            setattr(config, name, None)
     complete_architecture(config, architecture)
     return config
 

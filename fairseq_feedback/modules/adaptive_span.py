@@ -1,5 +1,6 @@
 """Adaptive attention span (Sukhbaatar et al., 2019): every head of every layer learns how far back it looks."""
 
+from functools import wraps
 from typing import Tuple
 
 import torch
@@ -22,15 +23,11 @@ class AdaptiveSpan(nn.Module):
         self.trim = 64  # the reach is a multiple of this, so that shapes change rarely
         # z as a part of the longest span: so the rate of learning does not depend on that.
         self.ratios = nn.Parameter(torch.full((layers, heads), start / longest))
+        self.ratios.is_ratio = True
 
     def lengths(self) -> Tensor:
         """z, (L, H), in slots."""
-        wide = self.ratios.to(at_least_float32(self.ratios))
-        ratios = wide.clamp(0.0, 1.0)
-        if not torch.jit.is_scripting() and ratios.requires_grad and wide is not self.ratios:
-            # Of half precision, scores() clamps a copy: what the optimizer keeps must not go on beyond the bounds.
-            ratios.register_hook(lambda d: d.masked_fill(((wide <= 0) & (d > 0)) | ((wide >= 1) & (d < 0)), 0.0))
-        return self.longest * ratios
+        return self.longest * self.ratios.to(at_least_float32(self.ratios)).clamp(0.0, 1.0)
 
     def reach(self) -> int:
         """Slots that some head sees, rounded up. Reading it waits for the device."""
@@ -53,3 +50,19 @@ class AdaptiveSpan(nn.Module):
     def mean_and_longest(self) -> Tuple[Tensor, Tensor]:
         lengths = self.lengths().detach()
         return lengths.mean(), lengths.max()
+
+
+def keeps_ratios(sync):
+    """Of fairseq's optimizer for half precision: what scores() clamps there is a copy, and this its own in float32."""
+
+    @wraps(sync)
+    def wrapped(self, *args, **kwargs):
+        own = self.fp32_params
+        if self.has_flat_params:
+            own = next(iter(own.values())).data.split([p.numel() for p in self.fp16_params])
+        for parameter, values in zip(self.fp16_params, own):
+            if getattr(parameter, "is_ratio", False):
+                values.data.clamp_(0.0, 1.0)
+        return sync(self, *args, **kwargs)
+
+    return wrapped

@@ -160,8 +160,8 @@ def _replay(blocks: StreamBlocks, group: int, end: int, model) -> CarriedMemory:
     tokens = blocks.range_of(0, end)[0] - blocks.range_of(0, first)[0]
     if tokens:
         logger.info(
-            f"group {group}: the checkpoint does not hold the memory of these streams, so it is rebuilt by replaying "
-            f"the {tokens} tokens before"
+            f"group {group}: the memory of these streams was not kept, so it is rebuilt by replaying the {tokens} "
+            "tokens before"
         )
     carried = CarriedMemory()
     trains = model.training

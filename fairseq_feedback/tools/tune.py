@@ -82,7 +82,7 @@ def keep_settings(args):
                 return
         print(f"{args.out} has generations with other settings: beginning again")
         for name in os.listdir(args.out):
-            if "-lenpen" in name:
+            if "-lenpen" in name and name.endswith(".txt"):
                 os.remove(os.path.join(args.out, name))
     write_json(path, settings)
 

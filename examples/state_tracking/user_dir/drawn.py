@@ -36,6 +36,10 @@ class Drawn(LabelledSequences):
             source, target = [known.bos(), *source], [self.pad, *target]
         return {"id": index, "source": torch.tensor(source), "target": torch.tensor(target)}
 
+    @property
+    def can_reuse_epoch_itr_across_epochs(self):
+        return False  # a training's lengths change
+
     def distinct(self, count: int, length: int, without=()):
         """{symbols: number} of so many sequences, or of all there are, no two alike and none in `without`."""
         found = {}

@@ -94,6 +94,8 @@ class StateTrackingTask(LabelledSequencesTask):
         if cfg.distinct and first == last == cfg.longest:
             dataset.numbers = list(dataset.distinct(number, last, self.trained_on()).values())
             dataset.sizes = dataset.sizes[: len(dataset.numbers)]
+            if not dataset.numbers:
+                raise FeedbackError(f"--distinct {cfg.distinct}: no sequence of length {last} is left to validate on")
         self.datasets[split] = dataset
 
     def trained_on(self):
