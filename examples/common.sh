@@ -57,6 +57,11 @@ logged() { # LOG SHOW COMMAND...
         feedback_die "this failed: $1. The whole output is in $log"
     fi
 }
+# A training that goes on keeps its log: call it after `local KEEP_LOG`.
+keep_log() { # FOLDER
+    KEEP_LOG=
+    [[ ! -e $1/checkpoint_last.pt ]] || KEEP_LOG=yes
+}
 nothing() { cat >/dev/null; }
 progress() { example progress.py "$1" "$UPDATES"; } # NAME
 
@@ -87,20 +92,23 @@ hold_out() {
     ! command -v flock >/dev/null 2>&1 || flock -n 8
 }
 
-# begin_run STATE: makes OUT, keeps it for this run, and empties it of what was made from another state of code and options.
+# begin_run STATE: makes OUT, and keeps it for this run. What was made from another state of code and options is moved away.
 begin_run() {
+    local before=$OUT.before number=1
     if [[ -e $OUT && ! -e $OUT/made-with && -n $(ls -A -I .lock -- "$OUT" 2>&1) ]]; then
         feedback_die "--out $OUT is not empty and not of an earlier run: give another folder"
     fi
     mkdir -p -- "$OUT"
     hold_out || feedback_die "--out $OUT: another run writes there. Wait for it, or give another folder"
-    if [[ $(cat -- "$OUT/made-with" 2>/dev/null) != "$1" ]]; then
-        find "$OUT" -mindepth 1 ! -name .lock -delete
-        printf '%s\n' "$1" >"$OUT/made-with"
+    if [[ $(cat -- "$OUT/made-with" 2>/dev/null || echo "$1") != "$1" ]]; then
+        while ! mkdir -- "$before-$number" 2>/dev/null; do number=$((number + 1)); done
+        find "$OUT" -mindepth 1 -maxdepth 1 ! -name .lock -exec mv -t "$before-$number" -- {} +
+        feedback_say "What $OUT held, of other options or other code, is in $before-$number now. Delete it if you like."
     fi
+    printf '%s\n' "$1" >"$OUT/made-with"
 }
 
 # code_state FILE...: a number for the content of these files, and of the package but its tools.
 code_state() {
-    find "$@" fairseq_feedback -name tools -prune -o -name '*.[ps][yh]' -exec cksum {} + | sort | cksum
+    find "$@" fairseq_feedback -name tools -prune -o \( -name '*.[ps][yh]' -o -name '*.cpp' -o -name '*.h' \) -exec cksum {} + | sort | cksum
 }

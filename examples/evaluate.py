@@ -72,9 +72,9 @@ def find_checkpoint(args, average=0):
     """The one that was given, the average of the last ones, or the best one of the fine-tuning or the training."""
     if args.checkpoint:
         return args.checkpoint
-    folder = os.path.join(args.run, "finetuned")
-    if not os.path.exists(os.path.join(folder, "checkpoint_best.pt")):
-        folder = os.path.join(args.run, "checkpoints")
+    tuned, folder = (os.path.join(args.run, name) for name in ("finetuned", "checkpoints"))
+    if written(tuned, "checkpoint_best.pt") > written(folder, "checkpoint_best.pt"):
+        folder = tuned
     if average == 0:
         best = os.path.join(folder, "checkpoint_best.pt")
         if not os.path.isfile(best):
@@ -87,8 +87,16 @@ def find_checkpoint(args, average=0):
     return averaged
 
 
+def written(folder, name):
+    """When; 0: never."""
+    path = os.path.join(folder, name)
+    return os.path.getmtime(path) if os.path.exists(path) else 0
+
+
 def evaluate_pairs(args, more):
     """({column: value}, settings)."""
+    which = f"average of the last {args.average} epochs" if args.average else "best"
+    which = args.checkpoint or which
     args.checkpoint = find_checkpoint(args, args.average)
     sentencepiece = os.path.exists(os.path.join(args.data, "sentencepiece"))
     flags = ["--user-dir", USER_DIR, "--beam", 5, "--remove-bpe", "sentencepiece" if sentencepiece else "subword_nmt"]
@@ -106,7 +114,6 @@ def evaluate_pairs(args, more):
     rouge = args.metric.startswith("rouge")
     common = ["--generated", output, "--references", references(args, args.test_references), "--json", scores]
     tool("score", "rouge" if rouge else "bleu", *common, *(["--workers", args.workers] if rouge else bleu_flags(args)))
-    which = f"average of the last {args.average} epochs" if args.average else "best"
     columns, settings = report.scores(scores, output)
     return columns, [f"checkpoint: {which}", f"beam 5, {' '.join([chosen, *more])}", *settings]
 

@@ -41,6 +41,7 @@ prepare_options() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     if [[ -e $OUT/bin ]]; then
+        [[ -z $DATA ]] || feedback_say "$OUT/bin was made before, and $DATA was not read: for other archives give another --out"
         prepare_end
         exit
     fi

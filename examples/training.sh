@@ -138,13 +138,18 @@ tenth_of_rate() { # FLAG...
 }
 
 train() { # FLAG...
-    local folder=$OUT/checkpoints
+    local folder=$OUT/checkpoints options="$DATA $* $LAYERS ${FURTHER[*]}"
     if [[ -z $DRY_RUN ]]; then
         [[ -d $DATA ]] || feedback_die "--data $DATA is missing: run bash examples/$RECIPE/prepare.sh first"
         mkdir -p -- "$OUT" || feedback_die "--out $OUT cannot be made"
         [[ $(cat -- "$OUT/kind" 2>/dev/null || echo "$KIND") == "$KIND" ]] ||
             feedback_die "--out $OUT has a run of $(<"$OUT/kind"): give another folder"
+        ((NODE_RANK > 0)) || hold_out || feedback_die "--out $OUT: another run writes there. Wait for it, or give another folder"
         printf '%s\n' "$KIND" >"$OUT/kind"
+        # One that was stopped may go on with another rate; one that is done has nothing left to train.
+        [[ ! -e $OUT/train.done || $(cat -- "$OUT/options" 2>/dev/null || echo "$options") == "$options" ]] ||
+            feedback_die "--out $OUT has a training with other options: give another folder"
+        printf '%s\n' "$options" >"$OUT/options"
         feedback_environment torch
     fi
     plan_batches
@@ -154,6 +159,8 @@ train() { # FLAG...
     if ((FINETUNE_UPDATES > 0)); then
         local best=$folder/checkpoint_best.pt
         folder=$OUT/finetuned
+        [[ -n $DRY_RUN || ! -e $folder/checkpoint_last.pt || ! $best -nt $folder/checkpoint_last.pt ]] ||
+            feedback_die "$folder began with an earlier state of $best: delete or move it, and run this again"
         fairseq_train finetune --save-dir "$folder" "${FLAGS[@]}" --finetune-from-model "$best" \
             --lr "$(tenth_of_rate "${FLAGS[@]}")" --warmup-updates 0 "${FINETUNE_FLAGS[@]}" --max-update "$FINETUNE_UPDATES"
     fi
@@ -162,8 +169,8 @@ train() { # FLAG...
 
 # A run that came to its end is not begun again; one that was stopped goes on, and so does its log.
 fairseq_train() { # NAME --save-dir FOLDER FLAG...
-    local name=$1 KEEP_LOG=
-    [[ ! -e $3/checkpoint_last.pt ]] || KEEP_LOG=yes
+    local name=$1 KEEP_LOG
+    keep_log "$3"
     shift
     if [[ -n $DRY_RUN ]]; then
         printf '%q ' "${LAUNCH[@]}" "$@"

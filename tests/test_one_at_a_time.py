@@ -35,7 +35,11 @@ def test_one_at_a_time(tmp_path):
     first.kill()
     first.communicate()
     assert start(out, "1").communicate() == ("begun\n", "") and (out / "made").exists()
-    assert start(out, "2").communicate() == ("begun\n", "") and not (out / "made").exists()  # of another state
+    for number in (1, 2):  # of another state
+        said, error = start(out, f"other {number}").communicate()
+        assert said == "begun\n" and f"is in {out}.before-{number} now" in error and not (out / "made").exists()
+        assert sorted(os.listdir(tmp_path)) == ["run", *(f"run.before-{n}" for n in range(1, number + 1))]
+    assert (tmp_path / "run.before-1" / "made").read_text() == "of the first"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis").write_text("important")
     assert "is not empty and not of an earlier run" in start(tmp_path / "mine", "1").communicate()[1]

@@ -70,7 +70,7 @@ def test_pairs_from_archives_to_a_score(prepared, name):
     done = train(recipe, "feedback")
     assert "one update: " in done.stderr and re.search(r"--arch feedback_transformer\w* ", done.stdout)
     checkpoints = os.listdir(os.path.join(run_of(recipe, "feedback"), "checkpoints"))
-    assert {"checkpoint1.pt", "checkpoint2.pt"} <= set(checkpoints)
+    assert sum(bool(re.fullmatch(r"checkpoint\d+\.pt", name)) for name in checkpoints) >= 2
     more = {"wmt14_en_de": ["--lenpen", "0.5 1.5"], "cnn_dm": ["--lenpen", "1", "--min-len", "3 5"]}.get(name, [])
     done = evaluate(recipe, "feedback", "--average", 2, *more, "--", "--max-len-b", 8)
     found = results(recipe, "feedback")

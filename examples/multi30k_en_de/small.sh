@@ -27,12 +27,16 @@ recipe=examples/multi30k_en_de
 run bash $recipe/prepare.sh --out "$OUT/data" ${ARCHIVES:+--data "$ARCHIVES"} ${EXPECTED:+--expected "$EXPECTED"}
 run bash $recipe/train.sh --decoder-layers 1 --data "$OUT/data/bin" --out "$OUT" --max-update "$UPDATES" \
     ${GPUS:+--gpus "$GPUS"} -- "${FURTHER[@]}"
-run bash $recipe/eval.sh --run "$OUT" --data "$OUT/data/bin"
+average=10
+(($(find "$OUT/checkpoints" -name 'checkpoint[0-9]*.pt' | wc -l) >= average)) || average=0 # too few epochs: the best one
+model=$OUT/eval/averaged-$average.pt
+((average > 0)) || model=$OUT/checkpoints/checkpoint_best.pt
+run bash $recipe/eval.sh --run "$OUT" --data "$OUT/data/bin" --average "$average"
 
 cat <<END
 
 Try it, in lower case (a dog runs on the beach .):
-  fairseq-feedback translate -i "$OUT/data/bin" --path "$OUT/eval/averaged-10.pt" --beam 5 \\
+  fairseq-feedback translate -i "$OUT/data/bin" --path "$model" --beam 5 \\
       --tokenizer moses --source-lang en --target-lang de --bpe subword_nmt --bpe-codes "$OUT/data/bpe/codes"
 A file: --input captions.en --output captions.de instead of -i. fairseq-feedback is a command of .venv:
   source .venv/bin/activate

@@ -48,6 +48,8 @@ binarize() {
 }
 
 train() { # NAME ARCH DECODER-LAYERS
+    local KEEP_LOG
+    keep_log "$OUT/$1"
     logged "$OUT/train-$1.log" "progress $1" fairseq-train "$OUT/data" \
         --user-dir fairseq_feedback --arch "$2" \
         --encoder-layers 2 --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-attention-heads 4 \

@@ -33,6 +33,8 @@ prepare() {
 }
 
 train() { # NAME
+    local KEEP_LOG
+    keep_log "$OUT/$1"
     local model=(--arch feedback_transformer_lm_shakespeare)
     # As many parameters: a transformer has keys and values in each layer, so a narrower FFN.
     [[ $1 == feedback ]] || model+=(--memory-composition own --unshared-memory-kv --decoder-ffn-embed-dim 427)

@@ -106,7 +106,10 @@ def average(paths):
             sums[name] = sums[name] + wide if name in sums else wide
     state["model"] = {name: (s / len(paths)).to(dtypes[name]) for name, s in sums.items()}
     state["last_optimizer_state"] = None
-    state.get("extra_state", {}).get("train_iterator", {}).pop("memory", None)  # of a language model in mid-epoch
+    extra = state.get("extra_state", {})
+    extra.get("train_iterator", {}).pop("memory", None)  # of a language model in mid-epoch
+    for name in ("val_loss", "best"):  # of the last one alone
+        extra.pop(name, None)
     return state
 
 

@@ -14,8 +14,11 @@ def read(path, kind, expected=None):
     kind: "H" for the best hypothesis as tokens, "D" for it as detokenized, "T" for the reference.
     expected: how many sentences there must be. Without it the numbers must at least have no gap.
     """
-    found = {}
-    for line in read_lines(path):
+    found, lines = {}, read_lines(path)
+    ends = sum(map(bool, map(FINISHED.search, lines)))
+    if ends > 1:
+        raise FeedbackError(f"{path} has the output of several runs of fairseq-generate: give one of a single run")
+    for line in lines:
         name, _, rest = line.partition("\t")
         number = name[2:]
         if name[:2] == kind + "-" and number.isdigit() and int(number) not in found:  # the first is the best
@@ -23,6 +26,10 @@ def read(path, kind, expected=None):
     if not found:
         raise FeedbackError(f"{path} has no {kind}- lines: it is not the output of fairseq-generate, or that failed")
     expected = max(found) + 1 if expected is None else expected
+    if ends and sorted(found) == list(range(max(found) + 1)) and len(found) != expected:
+        raise FeedbackError(
+            f"{path} has {len(found)} sentences, and the references {expected}: are they of other data?"
+        )
     if sorted(found) != list(range(expected)):
         raise FeedbackError(
             f"{path} has {len(found)} sentences, expected {expected}: fairseq-generate was stopped, "

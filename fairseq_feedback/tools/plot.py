@@ -214,6 +214,6 @@ def positions(run, updates, against, seconds):
 
 
 def smoothed(values, width):
-    """The mean of `width` values around each; of fewer at the start, where they fall fast, and at the end."""
-    half = width // 2
+    """The mean of up to `width` around each; of fewer at the start, where they fall fast, and at the end."""
+    half = (width - 1) // 2
     return [statistics.fmean(values[i - min(i, half) : i + min(i, half) + 1]) for i in range(len(values))]

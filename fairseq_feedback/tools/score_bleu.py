@@ -65,7 +65,7 @@ def texts(args):
     """(hypotheses, references), equally many."""
     references = args.references and read_lines(args.references)
     if args.generated:
-        hypotheses = generated.read(args.generated, "H", references and len(references))
+        hypotheses = generated.read(args.generated, "H", None if references is None else len(references))
         references = references or generated.read(args.generated, "T", len(hypotheses))
     else:
         hypotheses = read_lines(args.hypotheses)

@@ -11,6 +11,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
 import fairseq_feedback.plugin  # noqa: F401
+from fairseq_feedback.checkpoints import saving
 from fairseq_feedback.checkpoints.verify import damage
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tasks.feedback_lm import FeedbackLMTask
@@ -224,6 +225,6 @@ def save(model, cfg, dictionary, args):
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "task_state": {},
     }
-    with whole(args.output, "wb", damage) as weights, whole(args.dict) as words:
+    with saving.said_by_the_disk(args.output), whole(args.output, "wb", damage) as weights, whole(args.dict) as words:
         dictionary.save(words)
         torch.save(state, weights)

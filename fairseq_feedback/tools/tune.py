@@ -9,6 +9,7 @@ on, and another value costs only its own generation. Other options, or another c
 the best values are printed, and written to --out/best.json. Of equal scores the first one listed wins.
 """
 
+import glob
 import itertools
 import json
 import os
@@ -69,10 +70,12 @@ def main(args):
 
 def keep_settings(args):
     """Throw away generations that other settings made."""
-    state = os.stat(args.path)
+    read = [args.path, *glob.glob(os.path.join(glob.escape(args.data), "dict.*"))]
+    read += glob.glob(os.path.join(glob.escape(args.data), args.gen_subset + ".*"))
+    read += filter(os.path.isfile, args.further)
     settings = {
         "data": os.path.abspath(args.data),
-        "checkpoint": [os.path.abspath(args.path), state.st_size, state.st_mtime_ns],
+        "files": {os.path.abspath(path): [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(read)},
         "options": args.further,
     }
     path = os.path.join(args.out, "settings.json")
@@ -81,9 +84,9 @@ def keep_settings(args):
             if json.load(f) == settings:
                 return
         print(f"{args.out} has generations with other settings: beginning again")
-        for name in os.listdir(args.out):
-            if "-lenpen" in name and name.endswith(".txt"):
-                os.remove(os.path.join(args.out, name))
+    for name in os.listdir(args.out) if os.path.isdir(args.out) else ():
+        if "-lenpen" in name and name.endswith(".txt"):
+            os.remove(os.path.join(args.out, name))
     write_json(path, settings)
 
 
@@ -111,7 +114,7 @@ def generate(args, row, output):
 
 
 def score(args, output, references):
-    hypotheses = generated.read(output, "H", references and len(references))
+    hypotheses = generated.read(output, "H", None if references is None else len(references))
     references = references or generated.read(output, "T", len(hypotheses))
     if args.metric.startswith("bleu"):
         return score_bleu.tokenized(hypotheses, references, args.metric == "bleu-compound-split")["score"]

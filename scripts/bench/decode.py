@@ -20,7 +20,7 @@ from common.command import say
 from common.origin import cores
 from common.report import row
 from decoding import commands, memory, parity, report, systems
-from decoding.cases import CASES, CTRANSLATE2, FULL, QUICK, SYSTEMS, Generation
+from decoding.cases import CASES, CTRANSLATE2, FULL, HOST_SEARCH, QUICK, SYSTEMS, Generation
 from decoding.processes import Processes
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.program import run
@@ -74,7 +74,7 @@ def select(args):
         cases = [case for case in cases if not isinstance(case, Generation)]
     if args.through_fairseq_generate:
         cases = [
-            replace(case, systems=tuple(s for s in case.systems if s not in CTRANSLATE2), peak=False)
+            replace(case, systems=tuple(s for s in case.systems if s not in (*CTRANSLATE2, HOST_SEARCH)), peak=False)
             for case in cases
             if not isinstance(case, Generation) and not case.batches
         ]

@@ -71,7 +71,7 @@ def generate(data, checkpoint, case, system, threads):
     command = [sys.executable, "-m", "fairseq_cli.generate", data, "--user-dir", PACKAGE]
     command += ["--path", checkpoint, "-s", "xx", "-t", "yy", "--batch-size", str(case.sentences)]
     command += ["--beam", str(case.beam), "--min-len", str(case.target), "--max-len-b", str(case.target), "--quiet"]
-    command += ["--required-batch-size-multiple", "1", *FLAGS.get(system, [])]
+    command += ["--required-batch-size-multiple", "1", "--cpu", *FLAGS.get(system, [])]
     with open(checkpoint + ".log", "w+") as log:
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env).returncode
