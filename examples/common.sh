@@ -101,7 +101,8 @@ begin_run() {
     mkdir -p -- "$OUT"
     hold_out || feedback_die "--out $OUT: another run writes there. Wait for it, or give another folder"
     if [[ $(cat -- "$OUT/made-with" 2>/dev/null || echo "$1") != "$1" ]]; then
-        while ! mkdir -- "$before-$number" 2>/dev/null; do number=$((number + 1)); done
+        while [[ -e $before-$number ]]; do number=$((number + 1)); done
+        mkdir -- "$before-$number" || feedback_die "--out $OUT has a run of other options or other code: give another folder"
         find "$OUT" -mindepth 1 -maxdepth 1 ! -name .lock -exec mv -t "$before-$number" -- {} +
         feedback_say "What $OUT held, of other options or other code, is in $before-$number now. Delete it if you like."
     fi
