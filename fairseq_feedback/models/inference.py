@@ -9,6 +9,8 @@ from fairseq_feedback.kernels import products
 class Decodes:
     """To be mixed into a model of fairseq's: --bf16 and --decode-int8."""
 
+    always_int8 = False  # what decode_in_int8() makes of it
+
     def prepare_for_inference_(self, cfg):
         """Also --bf16 of fairseq-generate, -interactive and -eval-lm, which know only --fp16."""
         super().prepare_for_inference_(cfg)
@@ -16,8 +18,6 @@ class Decodes:
         path = getattr(getattr(cfg, "common_eval", None), "path", None)
         if path and cfg.common.bf16:
             self.bfloat16()
-
-    always_int8 = False
 
     def decode_in_int8(self):
         """Round weights and states to 8 bits when decoding, from now on."""
