@@ -57,11 +57,13 @@ logged() { # LOG SHOW COMMAND...
         feedback_die "this failed: $1. The whole output is in $log"
     fi
 }
+
 # A training that goes on keeps its log: call it after `local KEEP_LOG`.
 keep_log() { # FOLDER
     KEEP_LOG=
     [[ ! -e $1/checkpoint_last.pt ]] || KEEP_LOG=yes
 }
+
 nothing() { cat >/dev/null; }
 progress() { example progress.py "$1" "$UPDATES"; } # NAME
 

@@ -95,8 +95,7 @@ def written(folder, name):
 
 def evaluate_pairs(args, more):
     """({column: value}, settings)."""
-    which = f"average of the last {args.average} epochs" if args.average else "best"
-    which = args.checkpoint or which
+    which = args.checkpoint or (f"average of the last {args.average} epochs" if args.average else "best")
     args.checkpoint = find_checkpoint(args, args.average)
     sentencepiece = os.path.exists(os.path.join(args.data, "sentencepiece"))
     flags = ["--user-dir", USER_DIR, "--beam", 5, "--remove-bpe", "sentencepiece" if sentencepiece else "subword_nmt"]

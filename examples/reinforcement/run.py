@@ -46,15 +46,19 @@ def main():
     if args.plots:
         raise FeedbackError("--plots: give --table FOLDER, too")
     chosen = list(cells.cells(tasks(args), args.agents, args.seeds))
-    for part in ("paper" * args.paper, f"{args.frames}-frames" * bool(args.frames)):
-        args.out = os.path.join(args.out, part) if part else args.out
+    if args.paper:
+        args.out = os.path.join(args.out, "paper")
+    if args.frames:
+        args.out = os.path.join(args.out, f"{args.frames}-frames")
     args.results = args.results or os.path.join(args.out, "results")
     if args.dry_run:
         for cell in chosen:
             task = cell.task
             print(f"{cell.key}: {task.frames:,} frames, {cell.sizes}, rate {cell.model.rate:g}, {task.options}")
         return
-    need("rl", "gymnasium", *["popgym"] * any(cell.task.environment == cells.POPGYM for cell in chosen))
+    need("rl", "gymnasium")
+    if any(cell.task.environment == cells.POPGYM for cell in chosen):
+        need("rl", "popgym")
     progress = Progress(sum(done(cell, args) for cell in chosen), sum(cell.task.frames for cell in chosen), "frames")
     for cell in chosen:
         if not os.path.exists(result(cell, args)):

@@ -94,12 +94,11 @@ TASKS = {
 
 # The sizes of the papers, for GPUs: of the Feedback Transformer for its own tasks, of RLT's for the rest.
 ECHOES = ("copy", "reverse", "counting")  # what is to be said lies up to 800 symbols back
-WALK, PROGRAMS = "random_walk", ("algorithmic_3", "algorithmic_5")
 
 
 def paper(name, task):
     task = task._replace(rows=512, total=None)
-    if name in (*ECHOES, WALK, *PROGRAMS):
+    if name in (*ECHOES, "random_walk", "algorithmic_3", "algorithmic_5"):
         return task._replace(updates=50_000, models=models(4, 256, 1024 if name in ECHOES else 100, 1e-4))
     more = POST_NORM if "--decoder-post-norm" in task.models["feedback"].flags else ()
     return task._replace(models=models(8, 512, 8, 1e-4, more=more))

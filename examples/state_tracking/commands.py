@@ -14,6 +14,11 @@ def command(name, *flags):
     return [*start, *map(str, flags), "--num-workers", "0"]
 
 
+def as_typed(command):
+    """For a result's file: without Python's path and that of this folder."""
+    return " ".join(command[2:]).replace(os.getcwd() + os.sep, "")
+
+
 def lines(command, log, mode):
     """What a command prints, line by line, which goes into the log, too."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd() + os.pathsep + os.environ.get("PYTHONPATH", "")}

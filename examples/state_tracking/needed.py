@@ -11,7 +11,7 @@ import statistics
 
 from examples.report import results_in
 from examples.state_tracking import cells
-from examples.state_tracking.commands import command, lines
+from examples.state_tracking.commands import as_typed, command, lines
 from examples.state_tracking.problems import PROBLEMS
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
@@ -74,7 +74,7 @@ class Search:
             count = counts[middle]
             if str(count) not in found["tries"]:
                 found["tries"][str(count)] = self.tried(count, progress)
-                found["command"] = " ".join(self.training("N")[2:]).replace(os.getcwd() + os.sep, "")
+                found["command"] = as_typed(self.training("N"))
                 write_json(self.path, found)
             if found["tries"][str(count)]["accuracy"] >= ENOUGH:
                 high = middle

@@ -17,7 +17,7 @@ import re
 
 from examples.report import parameters, read
 from examples.state_tracking import cells, needed, report
-from examples.state_tracking.commands import command, lines
+from examples.state_tracking.commands import as_typed, command, lines
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
 from fairseq_feedback.tools.files import whole, write_json
@@ -122,7 +122,7 @@ class Cell:
         return command("train", *flags, *self.cpu, *more)
 
     def command(self):
-        return " ".join(self.training()[2:]).replace(os.getcwd() + os.sep, "")
+        return as_typed(self.training())
 
     def testing(self):
         tests = ",".join(f"test_{length}" for length in self.task.tests)

@@ -38,3 +38,13 @@ def write_json(path, content):
     with whole(path) as f:
         json.dump(content, f, indent=2, ensure_ascii=False)
         f.write("\n")
+
+
+def age(paths):
+    """{path: size and time} of those that are files, to know them again."""
+    found = {}
+    for path in paths:
+        if isinstance(path, str) and os.path.isfile(path):
+            state = os.stat(path)
+            found[os.path.abspath(path)] = [state.st_size, state.st_mtime_ns]
+    return found

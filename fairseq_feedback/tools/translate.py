@@ -28,7 +28,7 @@ from argparse import Namespace
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.extras import need
-from fairseq_feedback.tools.files import must_be_file
+from fairseq_feedback.tools.files import age, must_be_file
 from fairseq_feedback.tools.program import quiet
 from fairseq_feedback.tools.progress import Progress
 from fairseq_feedback.tools.translation import pool, prompt, translator
@@ -126,14 +126,9 @@ def describe(args, text):
     paths = [*args.path.split(os.pathsep), *(getattr(args, name, None) for name in FILES)]
     for folder in args.data.split(os.pathsep):
         paths += glob.glob(os.path.join(glob.escape(folder), "dict.*.txt"))
-    files = {}
-    for path in paths:
-        if isinstance(path, str) and os.path.isfile(path):
-            state = os.stat(path)
-            files[os.path.abspath(path)] = [state.st_size, state.st_mtime_ns]
     free = FREE.union(FILES)
     options = {name: value for name, value in vars(args).items() if name not in free}
-    return json.loads(json.dumps({"input": text, "options": options, "files": files}, default=str))
+    return json.loads(json.dumps({"input": text, "options": options, "files": age(paths)}, default=str))
 
 
 def translations(args, arguments, left, chunks, progress):

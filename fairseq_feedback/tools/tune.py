@@ -17,7 +17,7 @@ import sys
 
 from fairseq_feedback.tools import generated, score_bleu, score_rouge
 from fairseq_feedback.tools.extras import need
-from fairseq_feedback.tools.files import must_be_file, read_lines, whole, write_json
+from fairseq_feedback.tools.files import age, must_be_file, read_lines, whole, write_json
 from fairseq_feedback.tools.program import quiet
 
 METRICS = ("bleu", "bleu-compound-split", "rouge1", "rouge2", "rougeLsum")
@@ -72,10 +72,9 @@ def keep_settings(args):
     """Throw away generations that other settings made."""
     read = [args.path, *glob.glob(os.path.join(glob.escape(args.data), "dict.*"))]
     read += glob.glob(os.path.join(glob.escape(args.data), args.gen_subset + ".*"))
-    read += filter(os.path.isfile, args.further)
     settings = {
         "data": os.path.abspath(args.data),
-        "files": {os.path.abspath(path): [os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(read)},
+        "files": age([*read, *args.further]),
         "options": args.further,
     }
     path = os.path.join(args.out, "settings.json")
