@@ -56,8 +56,8 @@ SCALED = {
     "modular": (0.031, 0.040, 0.787, 0.241, 0.314, 0.971),
     "modular_brackets": (0.067, 0.114, 0.178, 0.116, 0.194, 0.260),
 }
-NAMES = {"own-4": "transformer (own), 4 layers", "own-8": "transformer (own), 8 layers", "lstm": "LSTM", "gru": "GRU",
-         "transformer": "transformer (fairseq's)"}  # fmt: skip
+NAMES = {"own-4": "transformer (own), 4 layers", "own-8": "transformer (own), 8 layers", "lstm": "LSTM",
+         "lstm-narrow": "LSTM, narrow", "gru": "GRU", "transformer": "transformer (fairseq's)"}  # fmt: skip
 BOTH = ("copy", "reverse", "counting")  # of which sequences are counted, too
 
 
