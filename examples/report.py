@@ -25,6 +25,16 @@ def read(path):
     return "\n".join(read_lines(path))
 
 
+def is_made(path, command):
+    """Whether the result of this command is there; that of another is an error."""
+    if not os.path.exists(path):
+        return False
+    with open(path, encoding="utf-8") as f:
+        if json.load(f).get("command") == command:
+            return True
+    raise FeedbackError(f"{path} is of other settings: move it away, or give another --out")
+
+
 def results_in(folder):
     """Of experiments, as their run.sh has written them: what is in each JSON file."""
     if not os.path.isdir(folder):

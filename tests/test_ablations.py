@@ -45,8 +45,18 @@ def test_every_run_has_its_result_and_goes_on_after_a_stop(made, capsys):
     assert "| `--random-offset` |" in printed and "| no flag |" in printed
 
 
-def test_a_missing_text_is_named(made):
-    with pytest.raises(FeedbackError, match="--shakespeare: give the text"):
+def test_a_result_of_other_settings_is_refused(made):
+    (made.folder / "out" / "results").mkdir(parents=True)
+    name = "tiny-shakespeare-1-no-flag-5-1.json"
+    (made.folder / "out" / "results" / name).write_text('{"command": "fairseq-train DATA"}')
+    with pytest.raises(FeedbackError, match=f"{name} is of other settings: move it away"):
+        made()
+
+
+def test_a_missing_text_is_named(made, monkeypatch):
+    group = cells.Group(cells.SMALL, cells.choices(cells.WIKITEXT, 1, 5, cells.OFFSET))
+    monkeypatch.setattr(cells, "GROUPS", {"choices": group})
+    with pytest.raises(FeedbackError, match="--wikitext: give the folder of WikiText-2"):
         made()
 
 

@@ -12,18 +12,20 @@ OF_DEPTH = "depth"  # a curve over the layers; the others are bars
 
 
 def show(folder, plots=None):
-    found = read(folder)
+    results = results_in(folder)
+    found = grouped(results)
     for group, settings in found.items():
         print(f"\n{group}\n\n{table(settings)}")
+    shown = {id(result) for settings in found.values() for same in settings.values() for result in same}
+    if len(shown) < len(results):
+        print(f"\n{len(results) - len(shown)} results of other settings than those of cells.py are not shown")
     if plots:
-        os.makedirs(plots, exist_ok=True)
         for group in set(found) - {"choices"}:
             draw(found[group], group == OF_DEPTH, os.path.join(plots, group + ".png"))
 
 
-def read(folder):
+def grouped(results):
     """group -> (data, layers, updates, setting) -> the result of each seed, in the order of cells.py."""
-    results = results_in(folder)
     found = {}
     for group, (_, of_group) in cells.GROUPS.items():
         for cell in of_group:

@@ -1,13 +1,13 @@
-"""Small language models that differ in one thing, beside one another: what the paper's figures 5, 8 and 9 and its fifth
-table compare, and choices of its authors.
+"""Small language models that differ in one thing, beside one another: what the paper's figures 5, 8 and 9 and the
+fifth table of its first version compare, and choices of its authors.
 
-    bash examples/ablations/run.sh --shakespeare input.txt --groups memory depth training
-    bash examples/ablations/run.sh --shakespeare input.txt --wikitext wikitext-2 --groups choices
+    bash examples/ablations/run.sh --groups memory depth training
+    bash examples/ablations/run.sh --wikitext wikitext-2 --groups choices
     bash examples/ablations/run.sh --table examples/ablations/results --plots examples/ablations/pictures
 
-`input.txt` is that of examples/tiny_shakespeare. The folder of WikiText-2 needs wiki.valid.tokens, which is trained on,
-and wiki.test.tokens, of which the first lines are validated on. A JSON file is written for each run. Runs that have
-theirs are not made again, so the same command goes on after a stop.
+Tiny Shakespeare is downloaded, or read from --shakespeare. The folder of WikiText-2 needs wiki.valid.tokens, which is
+trained on, and wiki.test.tokens, of which the first lines are validated on. A JSON file is written for each run. Runs
+that have theirs are not made again, so the same command goes on after a stop.
 """
 
 import os
@@ -19,7 +19,7 @@ import time
 
 from examples.ablations import cells, report
 from examples.evaluate import logged
-from examples.report import parameters
+from examples.report import is_made, parameters
 from examples.tiny_shakespeare import corpus
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
@@ -34,7 +34,7 @@ def main():
                         help=f"of {', '.join(cells.GROUPS)} (all)")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 1 to N (%(default)s)")
     parser.add_argument("--out", default="runs/ablations", help="folder for data, logs and results (%(default)s)")
-    parser.add_argument("--shakespeare", help="the text of Tiny Shakespeare")
+    parser.add_argument("--shakespeare", help="the text of Tiny Shakespeare (default: download it)")
     parser.add_argument("--wikitext", help="the folder of WikiText-2")
     parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
     parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
@@ -46,8 +46,6 @@ def main():
     if args.seeds < 1:
         raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
     wanted = {cell.data for name in args.groups for cell in cells.GROUPS[name].cells}
-    if wanted - {cells.WIKITEXT} and not args.shakespeare:
-        raise FeedbackError("--shakespeare: give the text of Tiny Shakespeare")
     if cells.WIKITEXT in wanted and not args.wikitext:
         raise FeedbackError("--wikitext: give the folder of WikiText-2, or --groups without choices")
     found = {}
@@ -56,7 +54,7 @@ def main():
             for cell in cells.GROUPS[name].cells:  # one may be in two groups
                 found.setdefault(name_of(cell, seed), (name, cell, seed))
     trainings = list(found.values())
-    done = [os.path.exists(result_of(args, cell, seed)) for _, cell, seed in trainings]
+    done = [is_made(result_of(args, *which[1:]), command(*which)) for which in trainings]
     progress = Progress(sum(done), len(done), "trainings")
     for is_done, (name, cell, seed) in zip(done, trainings):
         if not is_done:
@@ -77,23 +75,29 @@ def result_of(args, cell, seed):
     return os.path.join(args.out, "results", name_of(cell, seed) + ".json")
 
 
-def train(args, group, cell, seed):
+def flags_of(group, cell, seed):
     flags = [*cells.GROUPS[group].model, "--decoder-layers", cell.layers, *cell.flags, "--seed", seed]
     flags += ["--max-update", cell.updates, "--total-num-update", cell.updates]
     flags += ["--validate-interval", 1_000_000, "--validate-interval-updates", cell.updates // 5]
-    flags = ["--user-dir", "fairseq_feedback", *map(str, flags)]
+    return ["--user-dir", "fairseq_feedback", *map(str, flags)]
+
+
+def command(group, cell, seed):
+    return shlex.join(["fairseq-train", "DATA", *flags_of(group, cell, seed)])
+
+
+def train(args, group, cell, seed):
+    data = prepare(args, cell.data)
     log = os.path.join(args.out, name_of(cell, seed) + ".log")
     # fairseq makes the folder of checkpoints, with --no-save, too.
     rest = ["--cpu", "--num-workers", 0, "--log-format", "json", "--no-save", "--save-dir", args.out]
     start = time.time()
-    call("train", [prepare(args, cell.data), *flags, *rest], log)
+    call("train", [data, *flags_of(group, cell, seed), *rest], log)
     seconds = round(time.time() - start)
     curve = list(zip(*training_log.read(log).curve("valid", "loss")))
     found = {"group": group, "data": cell.data, "layers": cell.layers, "setting": cell.setting, "seed": seed}
     found.update(updates=cell.updates, seconds=seconds, parameters=parameters(log, "run the same command again"))
-    found.update(
-        command=shlex.join(["fairseq-train", "DATA", *flags]), bits=min(loss for _, loss in curve), curve=curve
-    )
+    found.update(command=command(group, cell, seed), bits=min(loss for _, loss in curve), curve=curve)
     os.makedirs(os.path.join(args.out, "results"), exist_ok=True)
     write_json(result_of(args, cell, seed), found)
 
@@ -109,7 +113,7 @@ def prepare(args, data):
         parts = [[line + "\n" for line in text] for text in (texts[0], texts[1][:250])]
         more = ["--nwordssrc", 8000]
     else:
-        texts = corpus.split(corpus.read(args.shakespeare))
+        texts = corpus.split(corpus.read(args.shakespeare) if args.shakespeare else corpus.download())
         texts = [texts[0][: cells.DATA[data]], texts[1][:20_000]]
         parts = [[corpus.symbols(paragraph) + "\n" for paragraph in corpus.paragraphs(text)] for text in texts]
         more = []
@@ -123,9 +127,9 @@ def prepare(args, data):
     return out + "/bin"
 
 
-def call(command, flags, log):
+def call(name, flags, log):
     """One of fairseq's commands, of this Python."""
-    logged(log, sys.executable, "-m", f"fairseq_cli.{command}", *flags)
+    logged(log, sys.executable, "-m", f"fairseq_cli.{name}", *flags)
 
 
 if __name__ == "__main__":

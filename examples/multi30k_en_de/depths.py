@@ -62,14 +62,16 @@ def main():
 def make(args, arch, layers, seed):
     key = f"{arch}-{layers}-{seed}"
     result, folder = os.path.join(args.results, key + ".json"), os.path.join(args.out, key)
-    if os.path.exists(result):
-        return
     training = ["train.sh", "--arch", arch, "--decoder-layers", layers, "--gpus", 0]
     training += ["--max-update", args.max_update] if args.max_update else []
     of_fairseq = ["--", "--seed", seed, "--num-workers", 0]
+    command = f"bash {HERE}/{' '.join(map(str, training + of_fairseq))}"
+    if report.is_made(result, command):
+        return
     call(*training, "--data", args.data, "--out", folder, *of_fairseq)
     call("eval.sh", "--data", args.data, "--run", folder)
     log = os.path.join(folder, "train.log")
+    logged = training_log.read(log)
     with open(os.path.join(folder, "eval", "results.json"), encoding="utf-8") as f:
         evaluated = json.load(f)
     scores = evaluated["rows"][-1]
@@ -78,14 +80,14 @@ def make(args, arch, layers, seed):
         "layers": layers,
         "seed": seed,
         "parameters": report.parameters(log, AGAIN),
-        "updates": training_log.read(log).updates(),
+        "updates": logged.updates(),
         "minutes": round(seconds_of(os.path.join(folder, "checkpoints", "checkpoint_last.pt")) / 60, 1),
         **{name: float(scores[name]) for name in SCORES},
         "training words/s": report.training_speed(log),
         "decoding words/s": scores["words/s"],
         "settings": evaluated["settings"],
-        "command": f"bash {HERE}/{' '.join(map(str, training + of_fairseq))}",
-        "curve": list(zip(*training_log.read(log).curve("valid", "ppl"))),
+        "command": command,
+        "curve": list(zip(*logged.curve("valid", "ppl"))),
     })  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import re
 
-from examples.report import parameters, read
+from examples.report import is_made, parameters, read
 from examples.state_tracking import cells, needed, report
 from examples.state_tracking.commands import as_typed, command, lines
 from fairseq_feedback.errors import FeedbackError
@@ -94,12 +94,7 @@ class Cell:
         self.result = os.path.join(args.results, self.key + ".json")
 
     def is_made(self):
-        if not os.path.exists(self.result):
-            return False
-        with open(self.result, encoding="utf-8") as f:
-            if json.load(f)["command"] == self.command():
-                return True
-        raise FeedbackError(f"{self.result} is of other settings: move it away, or give another --out")
+        return is_made(self.result, self.command())
 
     def begin(self):
         """In its folder, which may hold half a training with the same settings."""
