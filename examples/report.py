@@ -35,6 +35,17 @@ def is_made(path, command):
     raise FeedbackError(f"{path} is of other settings: move it away, or give another --out")
 
 
+def add_table(parser):
+    parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
+    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
+
+
+def wants_table(args):
+    if args.plots and not args.table:
+        raise FeedbackError("--plots: give --table FOLDER, too")
+    return bool(args.table)
+
+
 def results_in(folder):
     """Of experiments, as their run.sh has written them: what is in each JSON file."""
     if not os.path.isdir(folder):

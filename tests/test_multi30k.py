@@ -83,7 +83,7 @@ def test_seconds_of_a_training_that_was_stopped(made):
     "flags, words",
     [
         (["--seeds", 0], "--seeds 0: give at least 1"),
-        (["--layers", 0, 1], "--layers 0 1: give at least 1"),
+        (["--layers", 0, 1], "--layers 0: give at least 1"),
         (["--max-update", 0], "--max-update 0: give at least 1"),
         (["--plots", "x"], "--plots: give --table FOLDER, too"),
     ],

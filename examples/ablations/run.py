@@ -19,12 +19,12 @@ import time
 
 from examples.ablations import cells, report
 from examples.evaluate import logged
-from examples.report import is_made, parameters
+from examples.report import add_table, is_made, parameters, wants_table
 from examples.tiny_shakespeare import corpus
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
 from fairseq_feedback.tools.files import read_lines, whole, write_json
-from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.program import Parser, at_least_one, run
 from fairseq_feedback.tools.progress import Progress
 
 
@@ -36,15 +36,11 @@ def main():
     parser.add_argument("--out", default="runs/ablations", help="folder for data, logs and results (%(default)s)")
     parser.add_argument("--shakespeare", help="the text of Tiny Shakespeare (default: download it)")
     parser.add_argument("--wikitext", help="the folder of WikiText-2")
-    parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
-    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
+    add_table(parser)
     args = parser.parse_args()
-    if args.table:
+    if wants_table(args):
         return report.show(args.table, args.plots)
-    if args.plots:
-        raise FeedbackError("--plots: give --table FOLDER, too")
-    if args.seeds < 1:
-        raise FeedbackError(f"--seeds {args.seeds}: give at least 1")
+    at_least_one(args, "seeds")
     wanted = {cell.data for name in args.groups for cell in cells.GROUPS[name].cells}
     if cells.WIKITEXT in wanted and not args.wikitext:
         raise FeedbackError("--wikitext: give the folder of WikiText-2, or --groups without choices")
@@ -113,7 +109,8 @@ def prepare(args, data):
         parts = [[line + "\n" for line in text] for text in (texts[0], texts[1][:250])]
         more = ["--nwordssrc", 8000]
     else:
-        texts = corpus.split(corpus.read(args.shakespeare) if args.shakespeare else corpus.download())
+        option = "--shakespeare"
+        texts = corpus.split(corpus.read(args.shakespeare, option) if args.shakespeare else corpus.download(option))
         texts = [texts[0][: cells.DATA[data]], texts[1][:20_000]]
         parts = [[corpus.symbols(paragraph) + "\n" for paragraph in corpus.paragraphs(text)] for text in texts]
         more = []

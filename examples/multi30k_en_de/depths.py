@@ -17,7 +17,7 @@ from examples import report
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures, training_log
 from fairseq_feedback.tools.files import write_json
-from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.program import Parser, at_least_one, run
 from fairseq_feedback.tools.table import markdown
 
 HERE = "examples/multi30k_en_de"
@@ -38,16 +38,11 @@ def main():
     parser.add_argument("--data", default="data/multi30k_en_de/bin", help="folder of binary data (%(default)s)")
     parser.add_argument("--out", default="runs/multi30k_en_de-depths", help="folder of the runs (%(default)s)")
     parser.add_argument("--results", metavar="FOLDER", help="folder for the JSON files (OUT/results)")
-    parser.add_argument("--table", metavar="FOLDER", help="print the table of these results, and train nothing")
-    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw the picture there")
+    report.add_table(parser)
     args = parser.parse_args()
-    if args.table:
+    if report.wants_table(args):
         return show(args.table, args.plots)
-    if args.plots:
-        raise FeedbackError("--plots: give --table FOLDER, too")
-    for name, values in (("seeds", [args.seeds]), ("layers", args.layers), ("max-update", [args.max_update])):
-        if any(value is not None and value < 1 for value in values):
-            raise FeedbackError(f"--{name} {' '.join(map(str, values))}: give at least 1")
+    at_least_one(args, "seeds", "layers", "max_update")
     if args.max_update is not None:
         args.out = os.path.join(args.out, f"{args.max_update}-updates")
     args.results = args.results or os.path.join(args.out, "results")

@@ -15,10 +15,11 @@ import statistics
 
 from examples.reinforcement import cells, picture, report, training
 from examples.reinforcement.agents import NAMES, build
+from examples.report import add_table, is_made, wants_table
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import write_json
-from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.program import Parser, at_least_one, run
 from fairseq_feedback.tools.progress import Progress
 
 EPISODES = 100  # of the best player
@@ -38,13 +39,10 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu, or cuda (%(default)s)")
     parser.add_argument("--paper", action="store_true", help="the paper's sizes, for GPUs")
     parser.add_argument("--dry-run", action="store_true", help="print the cells only")
-    parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
-    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
+    add_table(parser)
     args = parser.parse_args()
-    if args.table:
+    if wants_table(args):
         return report.show(args.table, args.plots)
-    if args.plots:
-        raise FeedbackError("--plots: give --table FOLDER, too")
     chosen = list(cells.cells(tasks(args), args.agents, args.seeds))
     if args.paper:
         args.out = os.path.join(args.out, "paper")
@@ -61,17 +59,14 @@ def main():
         need("rl", "popgym")
     progress = Progress(sum(done(cell, args) for cell in chosen), sum(cell.task.frames for cell in chosen), "frames")
     for cell in chosen:
-        if not os.path.exists(result(cell, args)):
+        if not is_made(result(cell, args), command(cell, args)):
             make(cell, args, progress)
     progress.end()
     report.show(args.results)
 
 
 def tasks(args):
-    for name, values in (("seeds", [args.seeds]), ("frames", [args.frames]), ("spans", args.spans or [])):
-        for value in values:
-            if value is not None and value < 1:
-                raise FeedbackError(f"--{name} {value}: give at least 1")
+    at_least_one(args, "seeds", "frames", "spans")
     known = cells.PAPER if args.paper else cells.TASKS
     found = {name: known.get(name) for name in args.tasks or known}
     if None in found.values():
@@ -93,7 +88,7 @@ def folder(cell, args):
 
 def done(cell, args):
     """Frames."""
-    if os.path.exists(result(cell, args)):
+    if is_made(result(cell, args), command(cell, args)):
         return cell.task.frames
     return min(training.frames_of(folder(cell, args)), cell.task.frames)
 
@@ -122,10 +117,14 @@ def make(cell, args, progress):
     progress.say(f"{cell.key}: " + ", ".join(f"{name} {value:.3f}" for name, value in last.items()) + f"; {drawn}")
 
 
+def command(cell, args):
+    which = f"--tasks {cell.name} --agents {cell.agent} --seeds {cell.seed} --frames {cell.task.frames}"
+    spans = "" if cell.span is None else f" --spans {cell.span}"
+    return which + spans + (" --paper" if args.paper else "")
+
+
 def facts(cell, args, made):
     task, model = cell.task, cell.model
-    which = f"--tasks {cell.name} --agents {cell.agent} --seeds {cell.seed} --frames {task.frames}"
-    spans = "" if cell.span is None else f" --spans {cell.span}"
     known = training.lines(os.path.join(folder(cell, args), training.METRICS))
     return {
         "task": cell.name,
@@ -147,7 +146,7 @@ def facts(cell, args, made):
         **{name: round(value) for name, value in made.speeds().items()},
         "minutes": round(made.seconds() / 60, 1),
         "cpu_minutes": round(made.cpu_seconds / 60, 1),
-        "command": which + spans + (" --paper" if args.paper else ""),
+        "command": command(cell, args),
         "curve": [[line["frames"], round(line["reward"], 4)] for line in known if "reward" in line],
     }
 

@@ -15,13 +15,13 @@ import json
 import os
 import re
 
-from examples.report import is_made, parameters, read
+from examples.report import add_table, is_made, parameters, read, wants_table
 from examples.state_tracking import cells, needed, report
 from examples.state_tracking.commands import as_typed, command, lines
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import training_log
 from fairseq_feedback.tools.files import whole, write_json
-from fairseq_feedback.tools.program import Parser, run
+from fairseq_feedback.tools.program import Parser, at_least_one, run
 from fairseq_feedback.tools.progress import Progress
 
 TESTED = re.compile(r'\{"test_.*\}')  # what fairseq-validate says of a set
@@ -45,18 +45,13 @@ def main():
     parser.add_argument("--needed", action="store_true",
                         help=f"how many sequences {' and '.join(needed.NAMES)} need; in OUT/needed")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
-    parser.add_argument("--table", metavar="FOLDER", help="print the tables of these results, and train nothing")
-    parser.add_argument("--plots", metavar="FOLDER", help="with --table: draw pictures there")
+    add_table(parser)
     args = parser.parse_args()
-    if args.table:
+    if wants_table(args):
         return (needed if args.needed else report).show(args.table, args.plots)
-    for name in ("seeds", "rates"):
-        if getattr(args, name) < 1:
-            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
+    at_least_one(args, "seeds", "rates")
     if args.updates is not None and args.updates < 4:
         raise FeedbackError(f"--updates {args.updates}: give at least 4, so that the rate can fall in the last third")
-    if args.plots:
-        raise FeedbackError("--plots: give --table FOLDER, too")
     if args.needed:
         unread = ("tasks", "supervision", "rates", "updates", "paper", "dry_run")
         given = [name for name in unread if getattr(args, name) != parser.get_default(name)]

@@ -37,15 +37,15 @@ def main():
         print(f"{path}: {len(part):,} characters")
 
 
-def read(path):
+def read(path, option="--data"):
     try:
         with open(path, encoding="utf-8", newline="") as f:
             return clean(f.read())
     except (OSError, UnicodeDecodeError) as error:
-        raise FeedbackError(f"--data {path}: {error}") from error
+        raise FeedbackError(f"{option} {path}: {error}") from error
 
 
-def download():
+def download(option="--data"):
     for url in URLS:
         print(f"downloading {url}")
         try:
@@ -53,7 +53,7 @@ def download():
                 return clean(response.read().decode("utf-8"))
         except (urllib.error.URLError, OSError, UnicodeDecodeError) as error:
             print(f"  failed: {error}")
-    raise FeedbackError(f"the text could not be downloaded. Get it from {URLS[0]} and give it with --data")
+    raise FeedbackError(f"the text could not be downloaded. Get it from {URLS[0]} and give it with {option}")
 
 
 def clean(text):

@@ -11,6 +11,7 @@ import statistics
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import pictures
+from fairseq_feedback.tools.program import at_least_one
 from fairseq_feedback.tools.table import markdown
 from fairseq_feedback.tools.training_log import curves
 
@@ -40,8 +41,7 @@ def add_arguments(parser):
 
 def main(args):
     pictures.check("--output", args.output)
-    if args.smooth is not None and args.smooth < 1:
-        raise FeedbackError(f"--smooth {args.smooth}: give at least 1")
+    at_least_one(args, "smooth")
     runs = curves(args.logs)
     if args.labels:
         if len(args.labels) != len(runs):

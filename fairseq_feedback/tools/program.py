@@ -21,6 +21,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message.replace('argument ', '', 1)}. See: {self.prog} --help\n")
 
 
+def at_least_one(args, *names):
+    """Numbers of options, and lists of them, where they were given."""
+    for name in names:
+        value = getattr(args, name)
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if number is not None and number < 1:
+                raise errors.FeedbackError(f"--{name.replace('_', '-')} {number}: give at least 1")
+
+
 def run(main):
     """Call main(). A mistake of the user, a full disk and Ctrl-C end the process by one sentence."""
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq makes all loggers say everything

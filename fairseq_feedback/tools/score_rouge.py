@@ -14,6 +14,7 @@ from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools import generated
 from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import read_lines, write_json
+from fairseq_feedback.tools.program import at_least_one
 from fairseq_feedback.tools.score_bleu import compare_counts
 
 KINDS = ("rouge1", "rouge2", "rougeLsum")
@@ -34,8 +35,7 @@ def add_arguments(parser):
 def main(args):
     if bool(args.generated) == bool(args.hypotheses):
         raise FeedbackError("give either --generated or --hypotheses")
-    if args.workers < 1:
-        raise FeedbackError(f"--workers {args.workers}: give at least 1")
+    at_least_one(args, "workers")
     references = read_lines(args.references)
     if args.generated:
         hypotheses = generated.read(args.generated, "H", len(references))

@@ -10,7 +10,7 @@ import numpy as np
 
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import read_lines, whole
-from fairseq_feedback.tools.program import quiet
+from fairseq_feedback.tools.program import at_least_one, quiet
 
 ROUNDS = 5  # of expectation and maximization
 MOST_PAIRS = 40_000_000  # of words; they take 1.5 GB
@@ -28,9 +28,7 @@ def main(args):
     quiet()
     from fairseq_feedback.generation.shortlist import ALWAYS
 
-    for name in ("best", "frequent"):
-        if getattr(args, name) < 1:
-            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
+    at_least_one(args, "best", "frequent")
     source, target = read_lines(args.source), read_lines(args.target)
     if len(source) != len(target):
         raise FeedbackError(

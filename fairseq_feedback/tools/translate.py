@@ -29,7 +29,7 @@ from argparse import Namespace
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.extras import need
 from fairseq_feedback.tools.files import age, must_be_file
-from fairseq_feedback.tools.program import quiet
+from fairseq_feedback.tools.program import at_least_one, quiet
 from fairseq_feedback.tools.progress import Progress
 from fairseq_feedback.tools.translation import pool, prompt, translator
 from fairseq_feedback.tools.translation.output import ResumableOutput
@@ -111,10 +111,7 @@ def check(args):
     inputs = [] if args.interactive else [args.input]
     for path in [*inputs, *(args.path.split(os.pathsep) if plain else ())]:
         must_be_file(path)
-    for name in ("workers", "chunk_lines"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise FeedbackError(f"--{name.replace('_', '-')} {value}: give at least 1")
+    at_least_one(args, "workers", "chunk_lines")
     for encoder in (args.tokenizer, args.bpe):
         if encoder in PACKAGES:
             need("recipes", PACKAGES[encoder])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from common.origin import cores
 from fairseq_feedback.errors import FeedbackError
 from fairseq_feedback.tools.files import whole, write_json
-from fairseq_feedback.tools.program import Parser
+from fairseq_feedback.tools.program import Parser, at_least_one
 
 
 def parser(doc, cases, systems, repeats):
@@ -31,9 +31,7 @@ def select(args, cases, quick, full, systems):
         for name in getattr(args, option) or []:
             if name not in known:
                 raise FeedbackError(f"--{option} {name}: give some of {', '.join(known)}")
-    for name in ("repeats", "threads"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise FeedbackError(f"--{name} {getattr(args, name)}: give at least 1")
+    at_least_one(args, "repeats", "threads")
     for name in ("json", "markdown"):
         folder = os.path.dirname(os.path.abspath(getattr(args, name) or ""))
         if not os.path.isdir(folder):
