@@ -55,3 +55,9 @@ def test_programs_are_as_the_paper_says():
     assert sum(label is not None for label in labels) == symbols.count("print")
     assert min(count[kind] for kind in ("++", "--", "if", "print")) > 600
     assert count["="] <= 3 * 50 and 0.4 < count["with a variable"] / count["if"] < 0.6
+
+
+@pytest.mark.parametrize("length, left_out", [(4, {"++", "--", "if"}), (8, {"if"}), (9, set())])
+def test_short_programs_have_fewer_kinds_of_statements(length, left_out):
+    drawn = [PROBLEMS["algorithmic_3"].draw(random.Random(seed), length)[0] for seed in range(50)]
+    assert {"++", "--", "if", "=", "print"} - {symbol for symbols in drawn for symbol in symbols} == left_out

@@ -1,11 +1,15 @@
 """Programs of assignments, ++, --, if and print. The label, the value, stands at the ; of each print.
 
 A variable is assigned once, before any use, and its value stays within 1 to 10: a step that would leave that is drawn
-again. An if holds one ++, -- or assignment, which counts if the condition is true.
+again. An if holds one ++, -- or assignment, which counts if the condition is true. Programs of up to 8 statements, with
+which training begins, have no if, and those of up to 4 only assignments and prints.
 """
 
 VALUES = [str(n) for n in range(1, 11)]
 KINDS = ("assign", "++", "--", "if", "print")
+# Up to a length. With all kinds a short program hardly has two variables and a print of one of them: the first thing
+# to learn is which variable has which value.
+KINDS_OF_SHORT = ((4, ("assign", "print")), (8, ("assign", "++", "--", "print")))
 
 
 def symbols(variables):
@@ -16,8 +20,9 @@ def drawer(variables):
     def draw(rng, length):
         """Length: statements."""
         values, words, labels = {}, [], []
+        kinds = next((kinds for most, kinds in KINDS_OF_SHORT if length <= most), KINDS)
         while length > 0:
-            statement = _statement(rng, variables, values)
+            statement = _statement(rng, variables, values, kinds)
             if statement is not None:
                 words += [*statement, ";"]
                 labels += [None] * len(statement)
