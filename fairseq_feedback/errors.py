@@ -66,6 +66,11 @@ def sentence(error):
     return mistake or of_a_lost_worker(error)
 
 
+def say(mistake):
+    """In one write: several processes may end by the same sentence at the same time."""
+    sys.stderr.write(f"error: {mistake}\n")
+
+
 def install_hook():
     """Let a program that ends by a user's mistake print that sentence alone; other errors are untouched."""
     if getattr(sys.excepthook, "prints_feedback_errors", False):
@@ -77,7 +82,7 @@ def install_hook():
         if mistake is None:
             previous(kind, error, trace)
         else:
-            print(f"error: {mistake}", file=sys.stderr)
+            say(mistake)
 
     hook.prints_feedback_errors = True
     sys.excepthook = hook
@@ -96,7 +101,7 @@ def _install_hook_of_hydra(result):
         mistake = sentence(raised) if isinstance(raised, Exception) else None
         if mistake is None:
             return returned.fget(self)
-        print(f"error: {mistake}", file=sys.stderr)
+        say(mistake)
         sys.exit(1)
 
     result.return_value = property(return_value, returned.fset)

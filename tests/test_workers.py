@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cli
 import pytest
@@ -10,6 +11,7 @@ import torch
 from trained import assert_equal
 
 import fairseq_feedback  # noqa: F401  lets torch read the types in its checkpoints
+from fairseq_feedback import errors
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,14 @@ def test_torchrun(folder, data):
     assert done.returncode == 0, done.stderr[-3000:]
     train_by_two(folder, data, "by_hand")
     assert_equal(dict(load(folder, "torchrun")["model"]), dict(load(folder, "by_hand")["model"]))
+
+
+def test_a_sentence_is_one_write(monkeypatch):
+    """Of two processes without a buffer (PYTHONUNBUFFERED) the lines would mix."""
+    writes = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=writes.append))
+    errors.say("give a flag")
+    assert writes == ["error: give a flag\n"]
 
 
 def load(folder, name):
